@@ -1,0 +1,1 @@
+"""Recordings, clips and the places they come from."""

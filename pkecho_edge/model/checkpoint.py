@@ -1,0 +1,257 @@
+"""Checkpoints: our safetensors format, and the published state dict, read without executing it.
+
+Our file is safetensors with two metadata entries: `pkecho_edge`, a JSON object with `format` and
+`config` (NetworkConfig.as_dict), and whatever else the writer noted. Half-precision files keep
+norms and BatchNorm statistics in FP32, because those are what 16 bits lose most on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pickle
+import tempfile
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pkecho_edge.errors import CheckpointError
+from pkecho_edge.model.configuration import NetworkConfig
+from pkecho_edge.model.network import PKEchoNet
+from pkecho_edge.model.resnet import BACKBONES
+
+__all__ = [
+    "checkpoint_sha256",
+    "default_checkpoint_path",
+    "load_checkpoint",
+    "save_checkpoint",
+]
+
+_FORMAT = "pkecho-edge/checkpoint/1"
+_KEY = "pkecho_edge"
+_CONVERT = "Convert it where it was made: torch.save(network.state_dict(), 'weights.pt')"
+
+
+def default_checkpoint_path() -> Path:
+    """The packaged ResNet-18, trained on phantoms."""
+    return Path(str(resources.files("pkecho_edge") / "assets" / "pkecho-resnet18.safetensors"))
+
+
+def checkpoint_sha256(path: Path | str) -> str:
+    """SHA-256 of the file's bytes, read in pieces.
+
+    Raises:
+        CheckpointError: the file cannot be read.
+    """
+    digest = hashlib.sha256()
+    try:
+        with Path(path).open("rb") as file:
+            while piece := file.read(1 << 20):
+                digest.update(piece)
+    except OSError as error:
+        raise CheckpointError(
+            f"cannot be read ({error.strerror})", path=path, remedy="Check the path"
+        ) from error
+    return digest.hexdigest()
+
+
+def save_checkpoint(
+    network: PKEchoNet,
+    path: Path | str,
+    *,
+    half: bool = False,
+    metadata: Mapping[str, str] | None = None,
+) -> None:
+    """Write our format, whole or not at all.
+
+    Args:
+        network: its state dict and configuration are saved.
+        path: ends in .safetensors by convention.
+        half: convolution and linear weights as FP16; norms and statistics stay FP32.
+        metadata: further notes, text to text.
+    """
+    from safetensors.torch import save
+
+    header = {"format": _FORMAT, "config": network.config.as_dict()}
+    tensors = {name: _stored(name, t, half) for name, t in network.state_dict().items()}
+    data = save(tensors, metadata={_KEY: json.dumps(header, sort_keys=True), **(metadata or {})})
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+        try:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+            os.chmod(file.name, 0o644)
+            os.replace(file.name, path)
+        except BaseException:
+            os.unlink(file.name)
+            raise
+
+
+def _stored(name: str, tensor: Tensor, half: bool) -> Tensor:
+    tensor = tensor.detach().cpu().contiguous()
+    if half and tensor.dtype == torch.float32 and tensor.ndim > 1 and "pos_embed" not in name:
+        return tensor.half()
+    return tensor
+
+
+def load_checkpoint(path: Path | str) -> PKEchoNet:
+    """Rebuild a network from our format or the published key layout.
+
+    Args:
+        path: .safetensors (ours or bare tensors), or a torch file with a state dict, bare or under
+            `state_dict` / `model`, with or without a `module.` prefix. Pickles are read with
+            `weights_only=True`: nothing in the file is executed.
+
+    Returns:
+        the network in eval mode, FP32, on the CPU.
+
+    Raises:
+        CheckpointError: missing, damaged, unsafe, not finite, or for another network; the message
+            names missing, unexpected and misshapen keys and a backbone that would fit.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError("there is no such file", path=path, remedy="Check the path")
+    tensors, config = _read(path)
+    if config is None:
+        config = _recognise(tensors, path)
+    network = PKEchoNet(config)
+    _check_keys(network, tensors, path)
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise CheckpointError(
+                f"{name} holds NaN or infinite values", path=path, remedy="Train it again"
+            )
+    network.load_state_dict({n: t.float() if t.is_floating_point() else t for n, t in tensors.items()})
+    return network.eval()
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], NetworkConfig | None]:
+    with path.open("rb") as file:
+        head = file.read(9)
+    # safetensors: eight bytes of header length, then a JSON object
+    if len(head) == 9 and head[8:9] == b"{":
+        return _read_safetensors(path)
+    return _read_pickle(path), None
+
+
+def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], NetworkConfig | None]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError, RuntimeError) as error:
+        raise CheckpointError(
+            f"is damaged ({error})", path=path, remedy="Copy or download it again"
+        ) from error
+    if _KEY not in metadata:
+        return _unwrapped(tensors), None
+    try:
+        header = json.loads(metadata[_KEY])
+        if header["format"] != _FORMAT:
+            raise ValueError(f"format {header['format']!r}")
+        return tensors, NetworkConfig.from_dict(header["config"])
+    except (ValueError, KeyError, TypeError, RecursionError, CheckpointError) as error:
+        raise CheckpointError(
+            f"its header cannot be used ({error})", path=path, remedy="Save it again"
+        ) from error
+
+
+def _read_pickle(path: Path) -> dict[str, Tensor]:
+    try:
+        loaded: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        if "weights_only" in str(error).lower() or "unsupported" in str(error).lower():
+            raise CheckpointError(
+                "it is a pickle that holds more than tensors, and loading it would execute code",
+                path=path,
+                remedy=_CONVERT,
+            ) from error
+        raise CheckpointError("it is not a checkpoint", path=path, remedy=_CONVERT) from error
+    except Exception as error:  # a damaged zip or pickle raises whatever its bytes provoke
+        raise CheckpointError(
+            f"it is damaged or not a checkpoint ({type(error).__name__})",
+            path=path,
+            remedy=_CONVERT,
+        ) from error
+    for key in ("state_dict", "model"):
+        if isinstance(loaded, dict) and isinstance(loaded.get(key), dict):
+            loaded = loaded[key]
+            break
+    if not isinstance(loaded, dict) or not all(
+        isinstance(k, str) and isinstance(v, Tensor) for k, v in loaded.items()
+    ):
+        raise CheckpointError("it holds no state dict", path=path, remedy=_CONVERT)
+    return _unwrapped(loaded)
+
+
+def _unwrapped(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Without the `module.` prefix of data-parallel training."""
+    return {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
+
+
+def _recognise(tensors: Mapping[str, Tensor], path: Path) -> NetworkConfig:
+    """The unpruned configuration whose keys fit best; frames and refinements are read off."""
+    position = tensors.get("kss.pos_embed")
+    frames, channels = position.shape[1:] if position is not None and position.ndim == 3 else (10, 32)
+    refinements = len({name.split(".")[2] for name in tensors if name.startswith("kss.bias.")})
+    configs = [
+        NetworkConfig(name, int(frames), int(channels), refinements or 3) for name in BACKBONES
+    ]
+    return min(configs, key=lambda config: _misfits(config, tensors))
+
+
+def _misfits(config: NetworkConfig, tensors: Mapping[str, Tensor]) -> int:
+    with torch.device("meta"):
+        expected = PKEchoNet(config).state_dict()
+    wrong = sum(n in expected and expected[n].shape != t.shape for n, t in tensors.items())
+    return len(expected.keys() ^ tensors.keys()) + wrong
+
+
+def _check_keys(network: PKEchoNet, tensors: Mapping[str, Tensor], path: Path) -> None:
+    expected = network.state_dict()
+    problems = [
+        _listed("missing", sorted(expected.keys() - tensors.keys())),
+        _listed("unexpected", sorted(tensors.keys() - expected.keys())),
+        _listed(
+            "of the wrong shape",
+            [
+                f"{name} {list(tensors[name].shape)} instead of {list(expected[name].shape)}"
+                for name in sorted(expected.keys() & tensors.keys())
+                if expected[name].shape != tensors[name].shape
+            ],
+        ),
+    ]
+    found = "; ".join(problem for problem in problems if problem)
+    if not found:
+        return
+    raise CheckpointError(
+        f"does not fit {network.config.backbone}: {found}",
+        path=path,
+        remedy=_advice(network.config, tensors),
+    )
+
+
+def _listed(kind: str, names: list[str]) -> str:
+    if not names:
+        return ""
+    shown = ", ".join(names[:3])
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return f"{len(names)} keys {kind} ({shown}{more})"
+
+
+def _advice(config: NetworkConfig, tensors: Mapping[str, Tensor]) -> str:
+    for backbone in BACKBONES:
+        other = NetworkConfig(backbone, config.frames, config.kernel_channels, config.refinements)
+        if backbone != config.backbone and not _misfits(other, tensors):
+            return f"The keys fit {backbone} exactly: correct the configuration"
+    return f"Of the unpruned backbones {config.backbone} is the nearest; none fits exactly"
