@@ -32,7 +32,10 @@ _DROPOUT_DB = {"good": (2.0, 12.0), "medium": (8.0, 20.0), "poor": (14.0, 28.0)}
 _HAZE_DB = {"good": (-38.0, -28.0), "medium": (-30.0, -20.0), "poor": (-23.0, -13.0)}
 _NOISE_DB = {"good": (-46.0, -38.0), "medium": (-40.0, -31.0), "poor": (-34.0, -25.0)}
 _SHADOW_DB = {"good": (0.0, 4.0), "medium": (2.0, 14.0), "poor": (8.0, 24.0)}
-_TRABECULA_DB = {"good": (-16.0, -8.0), "medium": (-13.0, -5.0), "poor": (-11.0, -3.0)}
+# the trabeculated layer looks like muscle but belongs to the cavity: the true, compacted border is
+# ambiguous by the layer's unknown thickness, as it is between human readers
+_TRABECULA_DB = {"good": (-9.0, -2.0), "medium": (-8.0, -1.0), "poor": (-7.0, 0.0)}
+_TRABECULA_MM = {"good": (0.3, 4.0), "medium": (0.3, 5.0), "poor": (0.3, 6.0)}
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,7 @@ class Acquisition:
     haze_depth_mm: float
     noise_db: float
     trabecula_db: float
+    trabecula_mm: float
     dropouts: tuple[tuple[float, float, float], ...]  # (wall angle, width, loss in dB)
     shadow_angle: float
     shadow_width: float
@@ -76,6 +80,7 @@ def draw_acquisition(rng: np.random.Generator, quality: str) -> Acquisition:
         haze_depth_mm=float(rng.uniform(35, 80)),
         noise_db=between(_NOISE_DB),
         trabecula_db=between(_TRABECULA_DB),
+        trabecula_mm=between(_TRABECULA_MM),
         dropouts=(lateral, apical, septal),
         shadow_angle=float(rng.choice((-1, 1)) * rng.uniform(0.25, 0.6)),
         shadow_width=float(rng.uniform(0.03, 0.12)),
@@ -228,9 +233,9 @@ class Scanner:
         row = np.clip((-depth / polar.border_mm) * 128, 0, 63).astype(np.intp)
         column = ((angle / (2 * np.pi) + 0.5) * 255).astype(np.intp)
         texture = self._trabeculae[row, column]
-        reach = 0.16 * (1.0 + 0.5 * texture)
-        inner = np.clip(1 + depth / (reach * polar.border_mm + 1e-6), 0, 1)
-        trabecula = self.acquisition.trabecula_db - 22 * (1 - inner) + 3 * texture
+        reach = self.acquisition.trabecula_mm * (1 + 0.45 * texture)
+        # full strength inside the layer, gone 1.5 mm further in
+        trabecula = self.acquisition.trabecula_db - 20 * np.clip((-depth - reach) / 1.5, 0, 3)
         level = np.where((depth < 0) & ~basal, np.maximum(level, trabecula), level)
         leaflet = -6 - 1.6 * (depth - 1.0) ** 2 - 4 * (np.pi - np.abs(angle))
         level = np.where(basal, np.maximum(level, leaflet), level)

@@ -1,0 +1,260 @@
+"""Write a bundle: whole or not at all, the same bytes for the same inputs.
+
+    with staging(out) as folder:            # .NAME.pkb.RANDOM.partial beside `out`
+        add_engine(folder, engine)
+        golden.write(folder / "golden")
+        ...                                 # verify the engine where it lies, write reports/
+        bundle = finish(folder, manifest)   # hash, write the manifest, rename
+
+A run that is killed leaves a `.partial` folder behind, which is safe to delete.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from pkecho_edge.bundle.golden import GoldenVectors
+from pkecho_edge.bundle.layout import (
+    ENGINE,
+    GOLDEN,
+    MANIFEST,
+    MODEL,
+    MODEL_CARD,
+    REPORTS,
+    SBOM,
+    SIGNATURE,
+    check_name,
+)
+from pkecho_edge.bundle.manifest import FileEntry, Manifest
+from pkecho_edge.bundle.model_card import model_card
+from pkecho_edge.bundle.reader import Bundle, read_bundle
+from pkecho_edge.bundle.safe_read import hash_regular_file
+from pkecho_edge.bundle.sbom import sbom_json
+from pkecho_edge.errors import UsageError
+from pkecho_edge.targets.base import Engine
+
+__all__ = ["add_engine", "add_files", "finish", "staging", "write_bundle"]
+
+_FILE_MODE, _FOLDER_MODE = 0o644, 0o755
+
+
+@dataclass(frozen=True)
+class _Destination:
+    out: Path
+    overwrite: bool
+
+
+_open: dict[Path, _Destination] = {}
+"""Where each folder that `staging` has handed out will be renamed to."""
+
+
+@contextmanager
+def staging(out: Path | str, *, overwrite: bool = False) -> Iterator[Path]:
+    """A temporary folder beside `out` that `finish` turns into the bundle.
+
+    It is removed when the block ends without `finish`, or with an exception.
+
+    Args:
+        out: the bundle's future path, for example heart.pkb; its parents are made.
+        overwrite: replace the bundle that is there now.
+
+    Raises:
+        UsageError: `out` exists (with `overwrite`: and is no bundle), or cannot be written to.
+    """
+    destination = _Destination(Path(out).absolute(), overwrite)
+    _check_free(destination)
+    with _writing(destination.out):
+        destination.out.parent.mkdir(parents=True, exist_ok=True)
+        name = f".{destination.out.name}."
+        folder = Path(tempfile.mkdtemp(".partial", name, destination.out.parent))
+    _open[folder] = destination
+    try:
+        yield folder
+    finally:
+        del _open[folder]
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def finish(folder: Path, manifest: Manifest) -> Bundle:
+    """Write the SBOM, the model card and the manifest, and rename the folder to its place.
+
+    Args:
+        folder: of `staging`, holding model/, engine/, golden/ and reports/ as far as they exist.
+        manifest: complete but for `files` and `reports.files`, which are made here.
+
+    Raises:
+        UsageError: `out` has appeared meanwhile or cannot be written to, or `folder` is not from
+            `staging`.
+        IntegrityError: a link or something else that is not a regular file, or a manifest that
+            readers would refuse, for example because an engine file is not there.
+        ValueError: a file name that a bundle may not hold.
+    """
+    if folder not in _open:
+        raise UsageError("is not a folder that is being staged", path=folder)
+    destination = _open[folder]
+    with _writing(destination.out):
+        _write(folder / SBOM, sbom_json(manifest))
+        _write(folder / MODEL_CARD, model_card(manifest))
+        for name in (MANIFEST, SIGNATURE):
+            (folder / name).unlink(missing_ok=True)
+        _settle(folder)
+        entries = _entries(folder)
+        manifest = replace(
+            manifest,
+            files=tuple(e for e in entries if not e.path.startswith(f"{REPORTS}/")),
+            reports=replace(
+                manifest.reports,
+                files=tuple(e for e in entries if e.path.startswith(f"{REPORTS}/")),
+            ),
+        )
+        text = manifest.to_json()
+        Manifest.from_json(text)  # what no reader would accept is not shipped
+        _write(folder / MANIFEST, text)
+        _sync(folder)
+        _move(folder, destination)
+    return read_bundle(destination.out)
+
+
+def write_bundle(
+    out: Path | str,
+    manifest: Manifest,
+    *,
+    engine: Engine,
+    golden: GoldenVectors,
+    model_files: Mapping[str, Path] | None = None,
+    reports: Mapping[str, Path] | None = None,
+    overwrite: bool = False,
+) -> Bundle:
+    """Write a bundle whose parts all exist already.
+
+    Args:
+        out: the bundle's future path.
+        manifest: complete but for `files` and `reports.files`; its first engine is `engine`.
+        engine: its files are copied.
+        golden: the self-test's vectors.
+        model_files, reports: name in model/ or reports/ -> file to copy.
+        overwrite: replace the bundle that is there now.
+
+    Raises:
+        UsageError, IntegrityError, ValueError: as `staging` and `finish`.
+    """
+    with staging(out, overwrite=overwrite) as folder:
+        add_engine(folder, engine, directory=manifest.engines[0].directory)
+        golden.write(folder / GOLDEN)
+        add_files(folder / MODEL, model_files or {})
+        add_files(folder / REPORTS, reports or {})
+        return finish(folder, manifest)
+
+
+def add_engine(folder: Path, engine: Engine, *, directory: str = ENGINE) -> Engine:
+    """Copy an engine's files into `directory` of a staged folder; returns the copy."""
+    files = {name: engine.directory / name for name in engine.files}
+    add_files(folder / directory, files)
+    return replace(engine, directory=folder / directory)
+
+
+def add_files(folder: Path, files: Mapping[str, Path]) -> None:
+    """Copy files into a folder under the given names, which may hold "/"; contents only.
+
+    Raises:
+        UsageError: a file cannot be read or written.
+        ValueError: a name that a bundle may not hold.
+    """
+    for name, source in files.items():
+        target = folder / check_name(name)
+        with _writing(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, target)
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_bytes(text.encode("utf-8"))
+    path.chmod(_FILE_MODE)
+    _sync(path)
+
+
+def _settle(folder: Path) -> None:
+    """Fixed mode bits and no empty folders; everything on the disk before anything is renamed."""
+    for below, _, names in os.walk(folder, topdown=False):
+        here = Path(below)
+        if here != folder and not any(here.iterdir()):
+            here.rmdir()
+            continue
+        for name in names:
+            if stat.S_ISREG((here / name).lstat().st_mode):
+                (here / name).chmod(_FILE_MODE)
+                _sync(here / name)
+        here.chmod(_FOLDER_MODE)
+        _sync(here)
+
+
+def _sync(path: Path) -> None:
+    if os.name == "nt" and path.is_dir():
+        return  # Windows opens no folders
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _entries(folder: Path) -> list[FileEntry]:
+    """Every file below the folder, sorted by path; links and the like are refused by the hash."""
+    found = [
+        Path(below, name).relative_to(folder).as_posix()
+        for below, folders, names in os.walk(folder)
+        for name in (*names, *(f for f in folders if Path(below, f).is_symlink()))
+    ]
+    return [FileEntry(path, *hash_regular_file(folder / path)) for path in sorted(found)]
+
+
+def _check_free(destination: _Destination) -> None:
+    out = destination.out
+    if not os.path.lexists(out):
+        return
+    if not destination.overwrite:
+        raise UsageError("exists already", path=out, remedy="Choose another name or overwrite it")
+    if out.is_symlink() or not (out / MANIFEST).is_file():
+        raise UsageError(
+            "exists and is not a bundle, so it is not overwritten",
+            path=out,
+            remedy="Choose another name",
+        )
+
+
+def _move(folder: Path, destination: _Destination) -> None:
+    """Rename the finished folder into place; an old bundle is back in its place on failure."""
+    out = destination.out
+    _check_free(destination)
+    if not os.path.lexists(out):
+        folder.rename(out)
+    else:
+        aside = folder.with_name(folder.name.removesuffix("partial") + "old")
+        out.rename(aside)
+        try:
+            folder.rename(out)
+        except BaseException:
+            aside.rename(out)
+            raise
+        shutil.rmtree(aside, ignore_errors=True)
+    _sync(out.parent)
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Say which path a disk that is full, read-only or gone was met at."""
+    try:
+        yield
+    except OSError as error:
+        raise UsageError(
+            f"cannot be written ({error.strerror})",
+            path=path,
+            remedy="Check the folder, its permissions and the free space",
+        ) from error

@@ -1,0 +1,1 @@
+"""Calibration sets and post-training quantization."""

@@ -1,0 +1,182 @@
+"""A calibration set: a small file that says exactly which clips set the INT8 ranges."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+
+from pkecho_edge.data.clip import Clip
+from pkecho_edge.errors import CalibrationError
+
+__all__ = ["MINIMUM_CLIPS", "CalibrationEntry", "CalibrationSet", "select_clips"]
+
+MINIMUM_CLIPS = 16
+"""Fewer clips than this are used, with a warning that reaches the report."""
+
+_SCHEMA = "pkecho-edge/calibration/1"
+_MAX_BYTES = 16 << 20
+
+
+@dataclass(frozen=True)
+class CalibrationEntry:
+    """One clip: its identifier, recording, patient and the SHA-256 of its frames."""
+
+    identifier: str
+    recording: str
+    patient: str
+    content_sha256: str
+
+
+@dataclass(frozen=True)
+class CalibrationSet:
+    """Which clips, chosen by which rule from which seed.
+
+    Attributes:
+        entries: in the order in which the clips are fed.
+        rule: how they were chosen ("random" or "given").
+        seed: of the rule.
+        size: (H, W) of the clips.
+
+    Raises:
+        CalibrationError: no entries, or one twice.
+    """
+
+    entries: tuple[CalibrationEntry, ...]
+    rule: str
+    seed: int
+    size: tuple[int, int]
+
+    def __post_init__(self) -> None:
+        if not self.entries:
+            raise CalibrationError(
+                "the calibration set is empty", remedy="Choose at least one clip; 32 is a good start"
+            )
+        if len({entry.content_sha256 for entry in self.entries}) < len(self.entries):
+            raise CalibrationError(
+                "the calibration set holds a clip twice", remedy="Choose every clip once"
+            )
+
+    @classmethod
+    def of(cls, clips: Sequence[Clip], rule: str, seed: int) -> CalibrationSet:
+        """The set of these clips, all of one size."""
+        entries = tuple(
+            CalibrationEntry(c.identifier, c.recording, c.patient, c.content_sha256) for c in clips
+        )
+        height, width = clips[0].frames.shape[-2:] if clips else (0, 0)
+        return cls(entries, rule, seed, (height, width))
+
+    @property
+    def sha256(self) -> str:
+        """Of the canonical file."""
+        return sha256(self._text().encode()).hexdigest()
+
+    def warnings(self) -> tuple[str, ...]:
+        """What a report must say about this set; empty when there is nothing."""
+        if len(self.entries) >= MINIMUM_CLIPS:
+            return ()
+        return (
+            f"calibrated on {len(self.entries)} clips, fewer than the recommended {MINIMUM_CLIPS}",
+        )
+
+    def check_disjoint(self, clips: Iterable[Clip]) -> None:
+        """No clip, content or patient may serve both calibration and verification.
+
+        Raises:
+            CalibrationError: names the first that does.
+        """
+        contents = {entry.content_sha256 for entry in self.entries}
+        patients = {entry.patient for entry in self.entries}
+        for clip in clips:
+            shared = "patient" if clip.patient in patients else ""
+            if clip.content_sha256 in contents:
+                shared = "clip"
+            if shared:
+                name = clip.identifier if shared == "clip" else clip.patient
+                raise CalibrationError(
+                    f"{shared} {name!r} serves both calibration and verification",
+                    remedy="Verify on patients that the calibration set does not hold",
+                )
+
+    def pick(self, clips: Iterable[Clip]) -> list[Clip]:
+        """The set's clips out of `clips`, in the set's order.
+
+        Raises:
+            CalibrationError: one is missing, or its frames have changed.
+        """
+        found = {clip.content_sha256: clip for clip in clips}
+        for entry in self.entries:
+            if entry.content_sha256 not in found:
+                raise CalibrationError(
+                    f"clip {entry.identifier!r} is missing or its frames have changed",
+                    remedy="Use the data that the set was made from, or make the set again",
+                )
+        return [found[entry.content_sha256] for entry in self.entries]
+
+    def _text(self) -> str:
+        return json.dumps({"schema": _SCHEMA, **asdict(self)}, indent=1, sort_keys=True) + "\n"
+
+    def save(self, path: Path) -> None:
+        """Write the file, whole or not at all."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(
+            "w", dir=path.parent, prefix=f".{path.name}.", delete=False
+        ) as file:
+            try:
+                file.write(self._text())
+                file.flush()
+                os.fsync(file.fileno())
+                os.replace(file.name, path)
+            except BaseException:
+                os.unlink(file.name)
+                raise
+
+    @classmethod
+    def load(cls, path: Path) -> CalibrationSet:
+        """Read a file that `save` wrote; anything else is refused.
+
+        Raises:
+            CalibrationError: missing, too large, not JSON, another schema, or wrong types.
+        """
+        try:
+            if path.stat().st_size > _MAX_BYTES:
+                raise ValueError("it is too large")
+            raw = json.loads(path.read_text(encoding="utf-8"))
+            if raw["schema"] != _SCHEMA:
+                raise ValueError(f"schema {raw['schema']!r} is not {_SCHEMA!r}")
+            entries = tuple(CalibrationEntry(**entry) for entry in raw["entries"])
+            texts = [text for entry in entries for text in asdict(entry).values()]
+            height, width = raw["size"]
+            if not all(isinstance(text, str) for text in (*texts, raw["rule"])):
+                raise ValueError("an entry is not text")
+            return cls(entries, raw["rule"], int(raw["seed"]), (int(height), int(width)))
+        except OSError as error:
+            raise CalibrationError(
+                f"cannot be read ({error.strerror})", path=path, remedy="Check the path"
+            ) from error
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise CalibrationError(
+                f"is not a calibration set ({error})",
+                path=path,
+                remedy="Make one with: pkecho-edge calibrate DATA",
+            ) from error
+
+
+def select_clips(clips: Sequence[Clip], count: int, seed: int) -> list[Clip]:
+    """`count` clips at random, without repetition; all of them where there are fewer.
+
+    Raises:
+        CalibrationError: count is below one, or there are no clips.
+    """
+    if count < 1 or not clips:
+        raise CalibrationError(
+            "the calibration set would be empty", remedy="Name a folder with recordings"
+        )
+    order = np.random.default_rng(seed).permutation(len(clips))[:count]
+    return [clips[i] for i in sorted(order)]

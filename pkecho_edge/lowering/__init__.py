@@ -1,0 +1,1 @@
+"""Exact rewriting of a trained network into graphs for inference."""

@@ -1,0 +1,66 @@
+"""The clip graph: T 8-bit frames in, T masks' logits out, one mask per frame and no batch axis."""
+
+from __future__ import annotations
+
+import copy
+
+from torch import Tensor, nn
+
+from pkecho_edge.errors import UsageError
+from pkecho_edge.lowering.encoder import LoweredEncoder
+from pkecho_edge.lowering.head import LoweredHead, LoweredReduction
+from pkecho_edge.lowering.upsampler import LoweredUpsampler
+from pkecho_edge.model.configuration import MAX_SIZE, MIN_SIZE, SIZE_STEP
+from pkecho_edge.model.network import PKEchoNet
+
+__all__ = ["ClipGraph", "check_size"]
+
+_STRIDES = (4, 8, 16, 32)
+
+
+def check_size(size: tuple[int, int]) -> None:
+    """Height and width in pixels that the network can take.
+
+    Raises:
+        UsageError: not multiples of 32 from 96 to 640.
+    """
+    if any(n % SIZE_STEP or not MIN_SIZE <= n <= MAX_SIZE for n in size):
+        raise UsageError(
+            f"size {size[0]}x{size[1]} is not possible",
+            remedy=f"Use multiples of {SIZE_STEP} from {MIN_SIZE} to {MAX_SIZE}",
+        )
+
+
+class ClipGraph(nn.Module):
+    """frames u8 [T, 1, H, W] -> logits f32 [T, 1, H, W], equal to the network at batch size 1.
+
+    Args:
+        network: trained; it is copied, not changed.
+        size: (H, W) in pixels, fixed in the graph.
+
+    Raises:
+        UsageError: an impossible size.
+    """
+
+    def __init__(self, network: PKEchoNet, size: tuple[int, int]) -> None:
+        super().__init__()
+        check_size(size)
+        self.frames, self.size = network.config.frames, size
+        # fold in double precision, round once: the graph is then as close as FP32 weights can be
+        network = copy.deepcopy(network).double()
+        self.encoder = LoweredEncoder(network)
+        self.reduction = LoweredReduction(network.kss)
+        self.head = LoweredHead(network.kss)
+        self.upsamplers = nn.ModuleList(
+            LoweredUpsampler(estimator, size[0] // stride, size[1] // stride)
+            for (_, estimator), stride in zip(network.stages(), _STRIDES, strict=True)
+        )
+        self.float().eval().requires_grad_(False)
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """See the class."""
+        features = self.encoder(frames)
+        masks = self.head(self.reduction(features[-1]))
+        for upsampler, stage in zip(reversed(self.upsamplers), reversed(features), strict=True):
+            masks = upsampler(stage, masks)
+        return masks

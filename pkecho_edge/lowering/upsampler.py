@@ -1,0 +1,84 @@
+"""Equation 5 without scatter, softmax over a masked axis, or tensors of five dimensions.
+
+Softmax does not change when one score is subtracted from all, so the centre's is subtracted in the
+weights of the estimator's last convolution: eight neighbours remain, the ninth weight is exp(0).
+
+    out = (x + sum_j e_j x_j) / (1 + sum_j e_j inside_j),   e_j = exp(score_j - score_centre)
+
+The gather of the neighbours x_j is a fixed 3x3 convolution whose zero padding makes neighbours
+outside the image vanish from the numerator; the constant `inside` removes them from the
+denominator; both sums over j are one fixed 1x1 convolution.
+"""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pkecho_edge.lowering.fold import fold_batch_norm
+from pkecho_edge.model.region_proxy import NEIGHBOURS, AffinityEstimator
+
+__all__ = ["MAX_SCORE", "LoweredUpsampler"]
+
+_CENTRE = NEIGHBOURS // 2
+_OTHERS = NEIGHBOURS - 1
+MAX_SCORE = 60.0
+"""exp(60) * 8 is finite in FP32; a score difference beyond it leaves the other weights below
+1e-26, so cutting there changes nothing that FP32 can show unless two scores exceed it."""
+
+
+class LoweredUpsampler(nn.Module):
+    """One affinity estimator and the upsampling it steers, at a fixed feature size.
+
+    Args:
+        estimator: trained.
+        height, width: of the features it reads.
+    """
+
+    inside: Tensor
+    gather: Tensor
+    total: Tensor
+
+    def __init__(self, estimator: AffinityEstimator, height: int, width: int) -> None:
+        super().__init__()
+        self.factor = estimator.factor
+        depthwise, norm, _, pointwise = copy.deepcopy(estimator.estimator)
+        assert isinstance(depthwise, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
+        assert isinstance(pointwise, nn.Conv2d)
+        self.depthwise = fold_batch_norm(depthwise, norm)
+        self.scores = _relative_to_centre(pointwise, self.factor**2)
+        cells = self.factor**2
+        others = torch.arange(NEIGHBOURS)[torch.arange(NEIGHBOURS) != _CENTRE]
+        one_hot = torch.eye(NEIGHBOURS)[others].view(_OTHERS, 1, 3, 3)
+        ones = F.conv2d(torch.ones(1, 1, height, width), one_hot, padding=1)  # [1, 8, h, w]
+        self.register_buffer("inside", ones.repeat_interleave(cells, dim=1))
+        self.register_buffer("gather", one_hot.repeat_interleave(cells, dim=0))  # [8 r^2, 1, 3, 3]
+        total = torch.eye(cells).repeat(1, _OTHERS)  # [r^2, 8 r^2]
+        self.register_buffer("total", total.view(cells, -1, 1, 1))
+
+    def forward(self, features: Tensor, masks: Tensor) -> Tensor:
+        """features [N, C, h, w], masks [N, 1, h, w] -> masks [N, 1, r h, r w]."""
+        scores = self.scores(self.depthwise(features).relu())  # [N, 8 r^2, h, w]
+        weights = scores.clamp(max=MAX_SCORE).exp()
+        neighbours = F.conv2d(masks, self.gather, padding=1)  # [N, 8 r^2, h, w]
+        above = masks + F.conv2d(weights * neighbours, self.total)  # [N, r^2, h, w]
+        below = 1 + F.conv2d(weights * self.inside, self.total)
+        return F.pixel_shuffle(above / below, self.factor)
+
+
+def _relative_to_centre(convolution: nn.Conv2d, cells: int) -> nn.Conv2d:
+    """The estimator's last convolution without the centre, its scores subtracted from the rest."""
+    dtype = convolution.weight.dtype
+    out = nn.Conv2d(convolution.in_channels, _OTHERS * cells, 3, padding=1, dtype=dtype)
+    assert convolution.bias is not None
+    for source, target in ((convolution.weight, out.weight), (convolution.bias, out.bias)):
+        assert target is not None
+        by_neighbour = source.detach().view(NEIGHBOURS, cells, *source.shape[1:])
+        relative = by_neighbour - by_neighbour[_CENTRE]
+        kept = torch.cat([relative[:_CENTRE], relative[_CENTRE + 1 :]])
+        with torch.no_grad():
+            target.copy_(kept.flatten(0, 1))
+    return out

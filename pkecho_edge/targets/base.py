@@ -1,0 +1,171 @@
+"""What every target offers. Adding one: a module, a line in the registry, a page in docs/."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pkecho_edge.errors import UsageError
+
+__all__ = [
+    "Capabilities",
+    "CompileOptions",
+    "Engine",
+    "Session",
+    "Target",
+    "TensorSpec",
+    "check_inputs",
+]
+
+Arrays = Mapping[str, NDArray[np.generic]]
+_DTYPES = {"u8": np.dtype(np.uint8), "f32": np.dtype(np.float32)}
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """An input or output: name, "u8" or "f32", and a static shape."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What a toolchain can do.
+
+    Attributes:
+        precisions: it can run, best first.
+        scheme: name of the quantization scheme its graphs must follow.
+        opset: newest ONNX operator set it reads.
+        portable: True where an engine runs on any machine of the family; False where it must be
+            built on the device.
+    """
+
+    precisions: tuple[str, ...]
+    scheme: str
+    opset: int
+    portable: bool
+
+
+@dataclass(frozen=True)
+class CompileOptions:
+    """Set explicitly, recorded in the manifest, never a toolchain's hardware-dependent default.
+
+    Attributes:
+        float_precision: of the layers that are not INT8: "f32" or "bf16".
+        threads: at run time; 0 uses every core the process may use.
+    """
+
+    float_precision: str = "f32"
+    threads: int = 0
+
+    def __post_init__(self) -> None:
+        if self.float_precision not in ("f32", "bf16"):
+            raise UsageError(
+                f"unknown float precision {self.float_precision!r}", remedy="Use f32 or bf16"
+            )
+        if not 0 <= self.threads <= 256:
+            raise UsageError(f"{self.threads} threads", remedy="Use 0 (all) to 256")
+
+    def as_dict(self) -> dict[str, str]:
+        """Text to text, for manifests and stage keys."""
+        return {"float_precision": self.float_precision, "threads": str(self.threads)}
+
+
+@dataclass(frozen=True)
+class Engine:
+    """What a toolchain compiled: files in a directory, and how to call them.
+
+    Attributes:
+        target: name of the target that made it.
+        directory: where `files` lie.
+        files: relative names, the main file first.
+        inputs, outputs: in the order of the graph.
+        options: precision, threads and whatever else was set, text to text.
+        toolchain: package name to version.
+    """
+
+    target: str
+    directory: Path
+    files: tuple[str, ...]
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    options: Mapping[str, str] = field(default_factory=dict)
+    toolchain: Mapping[str, str] = field(default_factory=dict)
+
+
+class Session(Protocol):
+    """A loaded engine. Not safe for two threads at a time. `with` closes it."""
+
+    def run(self, inputs: Arrays) -> dict[str, NDArray[np.generic]]:
+        """One inference. The outputs are the caller's own copies.
+
+        Raises:
+            UsageError: missing or unknown inputs, another dtype or shape, or a closed session.
+        """
+
+    def close(self) -> None:
+        """Free the engine; a second call does nothing."""
+
+    def __enter__(self) -> Session: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
+
+class Target(Protocol):
+    """A toolchain behind one interface."""
+
+    name: str
+    capabilities: Capabilities
+
+    def missing(self) -> str | None:
+        """The line that installs what is not installed, None when all is there."""
+
+    def compile(self, graph: Path, out_dir: Path, options: CompileOptions) -> Engine:
+        """Compile an ONNX graph into `out_dir`, which exists and is empty.
+
+        Raises:
+            MissingDependency: see `missing`.
+            PkechoEdgeError: the toolchain refused the graph.
+        """
+
+    def load(self, engine: Engine) -> Session:
+        """Make an engine ready to run.
+
+        Raises:
+            MissingDependency: see `missing`.
+            EnvironmentMismatch: it was built for another version or machine.
+        """
+
+
+def check_inputs(specs: tuple[TensorSpec, ...], inputs: Arrays) -> None:
+    """Compare inputs with what the engine takes.
+
+    Raises:
+        UsageError: names, dtypes or shapes differ.
+    """
+    if inputs.keys() != {spec.name for spec in specs}:
+        raise UsageError(
+            f"inputs are {sorted(inputs)}, not {sorted(spec.name for spec in specs)}",
+            remedy="Pass exactly the engine's inputs",
+        )
+    for spec in specs:
+        array = inputs[spec.name]
+        if array.dtype != _DTYPES[spec.dtype] or array.shape != spec.shape:
+            raise UsageError(
+                f"{spec.name} is {array.dtype} {list(array.shape)}, "
+                f"not {spec.dtype} {list(spec.shape)}",
+                remedy="Resize and convert it as the manifest says",
+            )

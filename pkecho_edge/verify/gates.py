@@ -1,0 +1,283 @@
+"""Limits on drift, agreement and speed, and what follows from them.
+
+A gate passes only on a number that was measured and holds the limit. What could not be measured
+is null, whatever the limit; what came out as nan or infinite never passes. The verdict is the
+worst gate: any false one is "fail", else any null one "incomplete", else "pass".
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+from pkecho_edge.errors import (
+    AccuracyGateFailed,
+    PkechoEdgeError,
+    SpeedGateFailed,
+    UsageError,
+    VerificationIncomplete,
+)
+from pkecho_edge.verify.accuracy import AccuracyResult
+from pkecho_edge.verify.speed import SpeedResult
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+__all__ = ["DEFAULT_LIMITS", "MIN_PATIENTS", "OPTIONAL_LIMITS", "Gate", "Verdict"]
+__all__ += ["check_gates", "evaluate_gates", "exit_code", "load_gates", "verdict"]
+
+Verdict: TypeAlias = Literal["pass", "fail", "incomplete"]
+
+DEFAULT_LIMITS: Mapping[str, float] = {
+    "dsc_drift": 0.5,
+    "dsc_drift_worst_clip": 2.0,
+    "ef_drift": 1.0,
+    "speedup": 1.0,
+}
+"""Gate -> limit: DSC and EF in points, at most; speedup as a factor, at least."""
+
+OPTIONAL_LIMITS = ("pixel_disagreement",)
+"""Gates that exist only where a gates file names them: mean pixels that differ, in percent."""
+
+MIN_PATIENTS = 4
+"""Fewest patients for a gate on an interval. With three, all three draws of a resample hit the
+worst patient in 1/27 = 3.7 % of cases, more than the 2.5 % beyond the interval's end: the "95 %
+interval" would just be the range of the data."""
+
+_SPEED_GATES = frozenset({"speedup"})
+_AT_LEAST = frozenset({"speedup"})
+
+
+@dataclass(frozen=True)
+class Gate:
+    """One limit and what came of it.
+
+    Attributes:
+        name: "dsc_drift", "dsc_drift_worst_clip", "ef_drift", "finite_logits", "speedup" or
+            "pixel_disagreement".
+        mode: "clip" or "stream".
+        limit, value, unit: the value is None where it could not be measured.
+        passed: True, False, or None where it could not be measured; "pass" in the report.
+        reason: why it is None, or why it is False without a value; else "".
+
+    Raises:
+        ValueError: a gate that passes without a finite value.
+    """
+
+    name: str
+    mode: str
+    limit: float
+    value: float | None
+    unit: str
+    passed: bool | None
+    reason: str = ""
+
+    def __post_init__(self) -> None:
+        if self.passed and (self.value is None or not math.isfinite(self.value)):
+            raise ValueError(f"gate {self.name} cannot pass on the value {self.value}")
+
+    @property
+    def is_speed(self) -> bool:
+        return self.name in _SPEED_GATES
+
+    @property
+    def relation(self) -> str:
+        """How a passing value stands to the limit: "<=" or ">="."""
+        return ">=" if self.name in _AT_LEAST else "<="
+
+    def to_dict(self) -> dict[str, object]:
+        """The report's entry: `name`, `mode`, `limit`, `value`, `unit`, `pass`, `reason`."""
+        return {
+            "name": self.name,
+            "mode": self.mode,
+            "limit": self.limit,
+            "value": self.value,
+            "unit": self.unit,
+            "pass": self.passed,
+            "reason": self.reason,
+        }
+
+    def __str__(self) -> str:
+        """For example "dsc_drift (clip) 0.82 points, limit <= 0.5"."""
+        value = "not measured" if self.value is None else f"{self.value:.3g} {self.unit}"
+        reason = f" ({self.reason})" if self.reason else ""
+        return f"{self.name} ({self.mode}) {value}, limit {self.relation} {self.limit:g}{reason}"
+
+
+def evaluate_gates(
+    mode: str,
+    accuracy: AccuracyResult | None,
+    speed: SpeedResult | None,
+    limits: Mapping[str, float] = DEFAULT_LIMITS,
+) -> tuple[Gate, ...]:
+    """Every gate of one mode, in a fixed order; none is left out because it was not measured.
+
+    Args:
+        mode: "clip" or "stream".
+        accuracy, speed: what was measured; None gives null gates.
+        limits: gate -> limit, as DEFAULT_LIMITS or `load_gates`.
+
+    Raises:
+        UsageError: a name that is no gate, or a limit that is not a number >= 0.
+    """
+    check_limits(limits)
+    gates = []
+    for name, limit in {**DEFAULT_LIMITS, **limits}.items():
+        value, unit, reason = _measured(name, accuracy, speed)
+        gates.append(_gate(name, mode, limit, value, unit, reason))
+    if accuracy is not None and accuracy.n_ef_lost:
+        gates = [_fail_lost_ef(g, accuracy.n_ef_lost) if g.name == "ef_drift" else g for g in gates]
+    return (_finite_logits_gate(mode, accuracy), *gates)
+
+
+def _gate(name: str, mode: str, limit: float, value: float, unit: str, reason: str) -> Gate:
+    if reason or not math.isfinite(value):
+        return Gate(name, mode, limit, None, unit, None, reason or "the value is not a number")
+    passed = value >= limit if name in _AT_LEAST else value <= limit
+    return Gate(name, mode, limit, value, unit, passed)
+
+
+def _measured(
+    name: str, accuracy: AccuracyResult | None, speed: SpeedResult | None
+) -> tuple[float, str, str]:
+    """A gate's value, its unit and, where there is no value, the reason."""
+    if name == "speedup":
+        return (math.nan, "x", "not timed") if speed is None else (speed.speedup, "x", "")
+    unit = "% of pixels" if name == "pixel_disagreement" else "points"
+    if accuracy is None:
+        return math.nan, unit, "accuracy was not measured"
+    if name == "pixel_disagreement":
+        summary = accuracy.agreement.pixel_disagreement
+        return summary.mean, unit, "" if summary.n_clips else "no clips"
+    if name == "ef_drift":
+        summary = accuracy.drift.ef
+        return summary.mean, unit, "" if summary.n_clips else "no clip with an EF on both sides"
+    summary = accuracy.drift.dsc
+    if not summary.n_clips:
+        return math.nan, unit, "no clip with ground truth"
+    if name == "dsc_drift_worst_clip":
+        return summary.worst, unit, ""
+    if summary.n_patients < MIN_PATIENTS:
+        few = f"{summary.n_patients} patients, an interval needs {MIN_PATIENTS}"
+        return math.nan, unit, few
+    return summary.high, unit, ""
+
+
+def _fail_lost_ef(gate: Gate, n_lost: int) -> Gate:
+    """An EF that only the engine cannot give is a loss, not a missing measurement."""
+    reason = f"the engine gives no EF on {n_lost} clips where the baseline does"
+    return Gate(gate.name, gate.mode, gate.limit, gate.value, gate.unit, False, reason)
+
+
+def _finite_logits_gate(mode: str, accuracy: AccuracyResult | None) -> Gate:
+    """Clips on which the engine gave a nan or an infinity; the limit is none, always."""
+    name, unit = "finite_logits", "clips with nan or inf"
+    if accuracy is None or not accuracy.rows:
+        return Gate(name, mode, 0.0, None, unit, None, "no clips")
+    bad = sum(row.nonfinite_engine > 0 for row in accuracy.rows)
+    return Gate(name, mode, 0.0, float(bad), unit, bad == 0)
+
+
+def verdict(gates: Iterable[Gate]) -> Verdict:
+    """"fail" on any false gate, else "incomplete" on any null one or on no gate at all."""
+    results = [gate.passed for gate in gates]
+    if any(passed is False for passed in results):
+        return "fail"
+    return "pass" if results and all(results) else "incomplete"
+
+
+def exit_code(gates: Iterable[Gate]) -> int:
+    """0 passed, 3 an accuracy gate failed, 4 only speed gates failed, 8 incomplete."""
+    error = _error(tuple(gates))
+    return 0 if error is None else error.exit_code
+
+
+def check_gates(
+    gates: Iterable[Gate], *, path: Path | None = None, allow_incomplete: bool = False
+) -> None:
+    """Return on "pass", raise on anything else.
+
+    Args:
+        gates: of every mode.
+        path: the report, named in the error.
+        allow_incomplete: return on null gates too, as `compile` does.
+
+    Raises:
+        AccuracyGateFailed: an accuracy gate is false, whatever the speed gates say.
+        SpeedGateFailed: only speed gates are false.
+        VerificationIncomplete: none is false but one is null, or there is none.
+    """
+    error = _error(tuple(gates), path)
+    if error is None or (allow_incomplete and isinstance(error, VerificationIncomplete)):
+        return
+    raise error
+
+
+def _error(gates: tuple[Gate, ...], path: Path | None = None) -> PkechoEdgeError | None:
+    failed = [gate for gate in gates if gate.passed is False]
+    what = "; ".join(str(gate) for gate in failed)
+    if any(not gate.is_speed for gate in failed):
+        return AccuracyGateFailed(
+            f"accuracy gate failed: {what}",
+            path=path,
+            remedy="Run `pkecho-edge tune`, calibrate on more clips, or prune less",
+        )
+    if failed:
+        return SpeedGateFailed(
+            f"speed gate failed: {what}",
+            path=path,
+            remedy="Repeat on an idle machine, then choose another precision or target",
+        )
+    if verdict(gates) == "pass":
+        return None
+    missing = "; ".join(str(gate) for gate in gates if gate.passed is None) or "no gates"
+    return VerificationIncomplete(
+        f"verification incomplete: {missing}",
+        path=path,
+        remedy="Give clips with ground truth from enough patients, and time the engine",
+    )
+
+
+def load_gates(path: Path) -> dict[str, float]:
+    """The limits of a TOML file's `[gates]` table over the default ones.
+
+    A gate that the file does not name keeps its default limit; none can be switched off.
+
+    Raises:
+        UsageError: no such file, not TOML, no `[gates]` table, anything beside it, a name that
+            is no gate, or a limit that is not a number >= 0.
+    """
+    try:
+        document: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UsageError(
+            f"cannot read the gates: {error}", path=path, remedy="Give a TOML file with [gates]"
+        ) from error
+    table = document.get("gates")
+    if not isinstance(table, dict) or len(document) != 1:
+        raise UsageError(
+            f"the file holds {sorted(document) or 'nothing'}, not one [gates] table",
+            path=path,
+            remedy="Write the limits under [gates], for example dsc_drift = 0.5",
+        )
+    check_limits(table, path)
+    return {**DEFAULT_LIMITS, **{name: float(limit) for name, limit in table.items()}}
+
+
+def check_limits(limits: Mapping[str, object], path: Path | None = None) -> None:
+    """Raise UsageError on a name that is no gate or a limit that is not a number >= 0."""
+    known = (*DEFAULT_LIMITS, *OPTIONAL_LIMITS)
+    for name, limit in limits.items():
+        if name not in known:
+            raise UsageError(f"{name!r} is no gate", path=path, remedy=f"Use {', '.join(known)}")
+        is_number = isinstance(limit, (int, float)) and not isinstance(limit, bool)
+        if not is_number or not math.isfinite(limit) or limit < 0:  # type: ignore[arg-type,operator]
+            raise UsageError(
+                f"the limit of {name} is {limit!r}", path=path, remedy="Give a number >= 0"
+            )
