@@ -35,6 +35,6 @@ clean: ## remove what builds and runs made; the environment stays
 
 # The stamp is written last, so an interrupted installation is repeated.
 $(VENV)/.installed: pyproject.toml
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --editable ".[all,dev]"
 	touch $@

@@ -21,7 +21,7 @@ PACKAGE = Path(pkecho_edge.__file__).parent
 LAYERS = (
     ("errors",),
     ("model", "lowering", "data", "metrics"),
-    ("pruning", "calibration", "targets", "bundle", "verify", "training", "runtime"),
+    ("pruning", "calibration", "targets", "bundle", "verify", "training", "runtime", "stages"),
     ("tuning",),
     ("pipeline", "bench"),
     ("cli",),

@@ -134,7 +134,7 @@ class Manifest:
 
     @property
     def bundle_id(self) -> str:
-        """ "pkb-" and 32 hexadecimal digits, derived from everything but the reports."""
+        """`pkb-` and 32 hexadecimal digits, derived from everything but the reports."""
         content = canonical_json(self._content()).encode()
         return f"pkb-{hashlib.sha256(content).hexdigest()[:32]}"
 
@@ -200,7 +200,6 @@ class Manifest:
             fields = Fields(parse_json(text))
             _check_schema(fields.text("schema"), path)
             manifest = _from_fields(fields)
-            manifest.check_complete()
         except (EnvironmentMismatch, IntegrityError):
             raise
         except (ValueError, PkechoEdgeError) as error:
@@ -257,6 +256,7 @@ def _from_fields(fields: Fields) -> Manifest:
         reports=Reports.from_fields(fields.object("reports")),
     )
     fields.done()
+    manifest.check_complete()
     if engine_sha256 != manifest.engine_sha256:
         raise ValueError("lineage.engine_sha256 does not match the engine files")
     if bundle_id != manifest.bundle_id:

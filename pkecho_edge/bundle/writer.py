@@ -35,9 +35,10 @@ from pkecho_edge.bundle.layout import (
 from pkecho_edge.bundle.manifest import FileEntry, Manifest
 from pkecho_edge.bundle.model_card import model_card
 from pkecho_edge.bundle.reader import Bundle, read_bundle
-from pkecho_edge.bundle.safe_read import hash_regular_file
+from pkecho_edge.bundle.safe_read import hash_regular_file, read_regular_file
 from pkecho_edge.bundle.sbom import sbom_json
-from pkecho_edge.errors import UsageError
+from pkecho_edge.bundle.strict_json import MAX_BYTES
+from pkecho_edge.errors import IntegrityError, UsageError
 from pkecho_edge.targets.base import Engine
 
 __all__ = ["add_engine", "add_files", "finish", "staging", "write_bundle"]
@@ -221,12 +222,20 @@ def _check_free(destination: _Destination) -> None:
         return
     if not destination.overwrite:
         raise UsageError("exists already", path=out, remedy="Choose another name or overwrite it")
-    if out.is_symlink() or not (out / MANIFEST).is_file():
+    if out.is_symlink() or not _is_bundle(out):
         raise UsageError(
             "exists and is not a bundle, so it is not overwritten",
             path=out,
             remedy="Choose another name",
         )
+
+
+def _is_bundle(folder: Path) -> bool:
+    """Whether the manifest claims to be one of ours, of any version, damaged or not."""
+    try:
+        return b'"pkecho-edge/bundle/' in read_regular_file(folder / MANIFEST, MAX_BYTES)
+    except IntegrityError:
+        return False
 
 
 def _move(folder: Path, destination: _Destination) -> None:

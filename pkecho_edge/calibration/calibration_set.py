@@ -56,7 +56,8 @@ class CalibrationSet:
     def __post_init__(self) -> None:
         if not self.entries:
             raise CalibrationError(
-                "the calibration set is empty", remedy="Choose at least one clip; 32 is a good start"
+                "the calibration set is empty",
+                remedy="Choose at least one clip; 32 is a good start",
             )
         if len({entry.content_sha256 for entry in self.entries}) < len(self.entries):
             raise CalibrationError(
@@ -160,7 +161,7 @@ class CalibrationSet:
             raise CalibrationError(
                 f"cannot be read ({error.strerror})", path=path, remedy="Check the path"
             ) from error
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             raise CalibrationError(
                 f"is not a calibration set ({error})",
                 path=path,

@@ -62,7 +62,9 @@ def clip_at(recording: Recording, indices: tuple[int, ...], size: tuple[int, int
     truth = None
     if any(labelled):
         empty = np.zeros(recording.frames.shape[1:], dtype=np.bool_)
-        masks = [recording.truth(i) if ok else empty for i, ok in zip(indices, labelled, strict=True)]
+        masks = [
+            recording.truth(i) if ok else empty for i, ok in zip(indices, labelled, strict=True)
+        ]
         truth = resize_masks(np.stack([m for m in masks if m is not None]), size)
     height, width = recording.frames.shape[1:]
     return Clip(

@@ -6,7 +6,11 @@ phantoms is not clinical Dice: say so wherever a number is printed.
 
 from __future__ import annotations
 
+import multiprocessing
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -14,6 +18,7 @@ from pkecho_edge.data.clip import CLIP_LENGTH
 from pkecho_edge.data.phantom_anatomy import Anatomy, contraction, draw_anatomy
 from pkecho_edge.data.phantom_imaging import Acquisition, Scanner, draw_acquisition
 from pkecho_edge.data.recording import Recording
+from pkecho_edge.errors import UsageError
 
 __all__ = [
     "QUALITIES",
@@ -21,6 +26,7 @@ __all__ = [
     "draw_spec",
     "phantom_clip_recording",
     "phantom_recording",
+    "phantom_recordings",
 ]
 
 QUALITIES = ("good", "medium", "poor")
@@ -49,7 +55,15 @@ def draw_spec(seed: int, quality: str | None = None) -> PhantomSpec:
     Args:
         seed: 0 or more; the same seed and quality give the same phantom.
         quality: one of QUALITIES; None draws good/medium/poor with 40/40/20 %.
+
+    Raises:
+        UsageError: a negative seed, or an unknown quality.
     """
+    if seed < 0 or quality not in (None, *QUALITIES):
+        raise UsageError(
+            f"there is no phantom of seed {seed} and quality {quality!r}",
+            remedy=f"Use a seed of 0 or more and one of {', '.join(QUALITIES)}",
+        )
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(0,)))
     drawn = str(rng.choice(QUALITIES, p=_QUALITY_SHARES))
     return PhantomSpec(
@@ -103,3 +117,23 @@ def _render(
         masks=np.stack([scanner.mask(float(c)) for c in contracted]),
         quality=spec.quality,
     )
+
+
+def phantom_recordings(
+    specs: Sequence[PhantomSpec], *, size: tuple[int, int], workers: int = 1
+) -> Iterator[Recording]:
+    """Whole recordings in the order of `specs`, the same bytes for any number of workers.
+
+    Args:
+        specs: may be empty.
+        size: (H, W) in pixels.
+        workers: processes that render; 1 renders in this one.
+    """
+    render = partial(phantom_recording, size=size)
+    if workers <= 1 or len(specs) < 4:
+        yield from map(render, specs)
+        return
+    # spawn: forking a process whose libraries run threads can hang
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+        yield from pool.map(render, specs)

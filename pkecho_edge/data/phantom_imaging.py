@@ -1,9 +1,9 @@
 """From a moving heart to a B-mode frame: material-fixed scatterers, point spread, log compression.
 
-Everything happens on the scan lines: a complex scatterer field fixed to the material is read through
-the inverse motion (so speckle travels with the wall), weighted with the local backscatter, blurred
-with the point spread, compressed and scan-converted. A Gaussian beam has a constant angular width,
-0.04 rad here: 2 mm at 5 cm and 6 mm at 15 cm.
+Everything happens on the scan lines: a complex scatterer field fixed to the material is read
+through the inverse motion (so speckle travels with the wall), weighted with the local backscatter,
+blurred with the point spread, compressed and scan-converted. A Gaussian beam has a constant angular
+width, 0.04 rad here: 2 mm at 5 cm and 6 mm at 15 cm.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from pkecho_edge.data.phantom_anatomy import Anatomy, Polar, Shape, local_polar,
 __all__ = ["Acquisition", "Scanner", "draw_acquisition"]
 
 Array = NDArray[np.float64]
+Signal = NDArray[np.complex128]
 
 _FIELD_STEP_MM = 0.5
 _FIELD_SIDE = 420  # nodes; the field repeats beyond 210 mm
@@ -68,7 +69,8 @@ def draw_acquisition(rng: np.random.Generator, quality: str) -> Acquisition:
 
     lateral = (float(rng.uniform(0.7, 1.9)), float(rng.uniform(0.25, 0.6)), between(_DROPOUT_DB))
     apical = (float(rng.normal(0, 0.4)), float(rng.uniform(0.2, 0.5)), 0.7 * between(_DROPOUT_DB))
-    septal = (float(rng.uniform(-2.0, -0.8)), float(rng.uniform(0.2, 0.4)), 0.5 * between(_DROPOUT_DB))
+    septal_angle, septal_width = float(rng.uniform(-2.0, -0.8)), float(rng.uniform(0.2, 0.4))
+    septal = (septal_angle, septal_width, 0.5 * between(_DROPOUT_DB))
     return Acquisition(
         depth_mm=float(rng.uniform(150, 160)),
         half_angle=float(np.deg2rad(rng.uniform(60, 75)) / 2),
@@ -106,8 +108,12 @@ def _read_field(field: NDArray[np.complex64], x_mm: Array, z_mm: Array) -> NDArr
     value += field[i0, j1] * ((1 - fr) * fc) + field[i1, j1] * (fr * fc)
     # bilinear weights average noise away between nodes; divide by their root sum of squares
     norm = np.sqrt(((1 - fr) ** 2 + fr**2) * ((1 - fc) ** 2 + fc**2))
-    out: NDArray[np.complex64] = value / norm
-    return out
+    return np.asarray(value / norm, dtype=np.complex64)
+
+
+def _scaled(field: NDArray[np.complex64], level_db: Array) -> Signal:
+    """Scatterers at a level in dB relative to muscle."""
+    return np.asarray(field * 10 ** (level_db / 20))
 
 
 def _smooth(rng: np.random.Generator, shape: tuple[int, int], sigma: tuple[float, float]) -> Array:
@@ -172,10 +178,10 @@ class Scanner:
         polar = local_polar(shape, self._x, self._z)
         level_db = self._backscatter_db(shape, polar)
         x, z = self._material(shape, polar)
-        signal = _read_field(self._muscle, x, z)
+        tissue = _read_field(self._muscle, x, z)
         drift = 260.0 * self.acquisition.blood_decorrelation * time_s
         blood = _read_field(self._blood, x + drift, z - 0.7 * drift)
-        signal = np.where(level_db.blood, blood, signal) * 10 ** (level_db.level / 20)
+        signal = _scaled(np.where(level_db.blood, blood, tissue), level_db.level)
         lines = self._point_spread((signal + self._haze(time_s)).astype(np.complex64))
         return self._display(np.abs(lines + self._thermal_noise()))
 
@@ -214,7 +220,9 @@ class Scanner:
         level = np.maximum(level, acquisition.blood_db - 3)
         return _Backscatter(level + self._gain_db, blood)
 
-    def _other_chambers(self, shape: Shape, polar: Polar, basal: NDArray[np.bool_]) -> Array:
+    def _other_chambers(
+        self, shape: Shape, polar: Polar, basal: NDArray[np.bool_]
+    ) -> NDArray[np.bool_]:
         """Right ventricle beside the septum and left atrium below the mitral plane."""
         depth, angle = polar.depth_mm - shape.wall_mm, polar.angle
         bulge = np.clip(np.sin(np.clip((-angle - 0.55) / 1.75, 0, 1) * np.pi), 0, 1)
@@ -222,7 +230,7 @@ class Scanner:
         reach = 1 - ((np.pi - np.abs(angle)) / (np.pi - _basal_angle(shape))) ** 2
         length = self.anatomy.la_length_mm * np.sqrt(np.clip(reach, 0, 1))
         atrium = basal & (polar.depth_mm > 2.0) & (polar.depth_mm < length)
-        return right | atrium
+        return np.asarray(right | atrium)
 
     def _near_border(
         self, shape: Shape, polar: Polar, level: Array, basal: NDArray[np.bool_]
@@ -241,22 +249,20 @@ class Scanner:
         level = np.where(basal, np.maximum(level, leaflet), level)
         outer = depth - shape.wall_mm - 1.2
         pericardium = 5 - 2.0 * outer**2 - 14 * np.abs(angle - 1.5)
-        return np.maximum(level, pericardium)
+        return np.asarray(np.maximum(level, pericardium))
 
-    def _haze(self, time_s: float) -> NDArray[np.complex64]:
+    def _haze(self, time_s: float) -> Signal:
         """Near-field clutter and reverberation: stands still while the heart moves."""
         acquisition = self.acquisition
         level = acquisition.haze_db - 14 * (self._range / acquisition.haze_depth_mm - 1)
         near_probe = 14 * np.exp(-self._range / 8)
         field = _read_field(self._clutter, self._x, self._z + 0.3 * np.sin(5 * time_s))
-        out: NDArray[np.complex64] = field * 10 ** ((level + near_probe) / 20)
-        return out
+        return _scaled(field, level + near_probe)
 
-    def _thermal_noise(self) -> NDArray[np.complex64]:
+    def _thermal_noise(self) -> Signal:
         depth = self._range / self.acquisition.depth_mm
-        level = 10 ** ((self.acquisition.noise_db + 12 * depth) / 20)
-        out: NDArray[np.complex64] = _noise(self._frame_rng, *self._range.shape) * level
-        return out
+        noise = _noise(self._frame_rng, *self._range.shape)
+        return _scaled(noise, self.acquisition.noise_db + 12 * depth)
 
     def _point_spread(self, lines: NDArray[np.complex64]) -> NDArray[np.complex64]:
         axial = _AXIAL_WIDTH_MM / _FWHM / float(self._radii[1] - self._radii[0])

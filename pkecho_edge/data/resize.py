@@ -16,9 +16,7 @@ __all__ = ["RESIZE_RULE", "resize_frames", "resize_masks", "resized_spacing"]
 RESIZE_RULE = "bilinear-half-pixel"
 
 
-def _taps(
-    n_in: int, n_out: int
-) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float32]]:
+def _taps(n_in: int, n_out: int) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float32]]:
     """Lower index, upper index and weight of the upper one, each [n_out]."""
     scale = np.float32(n_in) / np.float32(n_out)
     position = (np.arange(n_out, dtype=np.float32) + np.float32(0.5)) * scale - np.float32(0.5)
@@ -37,7 +35,7 @@ def resize_frames(frames: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[n
     low, high, weight = _taps(frames.shape[2], size[1])
     out = rows[:, :, low]
     out += (rows[:, :, high] - out) * weight
-    return np.floor(out + np.float32(0.5)).astype(np.uint8)
+    return np.asarray(np.floor(out + np.float32(0.5)), dtype=np.uint8)
 
 
 def resize_masks(masks: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool_]:
@@ -50,7 +48,7 @@ def resize_masks(masks: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.
 def resized_spacing(
     spacing_mm: tuple[float, float] | None, before: tuple[int, int], after: tuple[int, int]
 ) -> tuple[float, float] | None:
-    """Pixel spacing (row, column) in mm after a resize from `before` to `after`; None stays None."""
+    """Spacing (row, column) in mm after a resize from `before` to `after`; None stays None."""
     if spacing_mm is None:
         return None
     return spacing_mm[0] * before[0] / after[0], spacing_mm[1] * before[1] / after[1]

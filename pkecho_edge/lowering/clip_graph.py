@@ -60,7 +60,7 @@ class ClipGraph(nn.Module):
     def forward(self, frames: Tensor) -> Tensor:
         """See the class."""
         features = self.encoder(frames)
-        masks = self.head(self.reduction(features[-1]))
+        masks: Tensor = self.head(self.reduction(features[-1]))
         for upsampler, stage in zip(reversed(self.upsamplers), reversed(features), strict=True):
             masks = upsampler(stage, masks)
         return masks

@@ -40,6 +40,11 @@ class LoweredBlock(nn.Module):
         return out
 
 
+def _lowered(block: nn.Module) -> LoweredBlock:
+    assert isinstance(block, BasicBlock | Bottleneck)
+    return LoweredBlock(block)
+
+
 class LoweredEncoder(nn.Module):
     """Frames u8 [N, 1, H, W] -> features of layer1..4, strides 4, 8, 16 and 32.
 
@@ -49,12 +54,10 @@ class LoweredEncoder(nn.Module):
     def __init__(self, network: PKEchoNet) -> None:
         super().__init__()
         stem = network.encoder_layer0
-        self.stem = fold_input_scale(_folded(stem[0], stem[1]), 1 / 255)  # type: ignore[index]
+        stages = [[_lowered(block) for block in stage.children()] for stage, _ in network.stages()]
+        self.stem = fold_input_scale(_folded(stem[0], stem[1]), 1 / 255)
         self.pool = nn.MaxPool2d(kernel_size=3, stride=2, padding=1)
-        self.stages = nn.ModuleList(
-            nn.Sequential(*(LoweredBlock(block) for block in stage.children()))
-            for stage, _ in network.stages()
-        )
+        self.stages = nn.ModuleList(nn.Sequential(*blocks) for blocks in stages)
 
     def forward(self, frames: Tensor) -> list[Tensor]:
         """See the class."""

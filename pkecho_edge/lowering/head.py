@@ -129,7 +129,9 @@ class LoweredHead(nn.Module):
             assert isinstance(hybrid, HybridAttention) and isinstance(feed, FeedForward)
             assert isinstance(temporal, SelfAttention) and isinstance(across, SelfAttention)
             self.rounds.append(
-                nn.Sequential(_Hybrid(hybrid), _Temporal(temporal), _CrossVideo(across), _Feed(feed))
+                nn.Sequential(
+                    _Hybrid(hybrid), _Temporal(temporal), _CrossVideo(across), _Feed(feed)
+                )
             )
 
         if self.rounds:
@@ -148,6 +150,7 @@ class LoweredHead(nn.Module):
         masks = F.conv2d(reduced, first).view(frames, 1, -1) + self.biases[0]
         for index, round_ in enumerate(self.rounds):
             hybrid, temporal, across, feed = round_.children()
+            assert isinstance(hybrid, _Hybrid)
             grouped = (masks.sigmoid() @ pixels.transpose(1, 2)).view(frames, channels)
             seen = self.first_seen if index == 0 else hybrid.from_kernels(kernels)
             kernels = hybrid(grouped, kernels, seen)
@@ -155,8 +158,10 @@ class LoweredHead(nn.Module):
                 kernels = kernels + self.pos_embed
             kernels = feed(across(temporal(kernels)))
             masks = self._masks(kernels, pixels, index + 1)
-        return masks.view(frames, 1, height, width)
+        out: Tensor = masks.view(frames, 1, height, width)
+        return out
 
     def _masks(self, kernels: Tensor, pixels: Tensor, index: int) -> Tensor:
         """All frames' 1x1 kernels in one batched product: [T, 1, hw]."""
-        return kernels.unsqueeze(1) @ pixels + self.biases[index]
+        out: Tensor = kernels.unsqueeze(1) @ pixels + self.biases[index]
+        return out

@@ -94,7 +94,7 @@ def _exported(graph: nn.Module, probe: torch.Tensor) -> bytes:
         torch.onnx.export(
             graph,
             (probe,),
-            buffer,
+            buffer,  # type: ignore[arg-type]  # the TorchScript exporter writes to any file object
             input_names=["frames"],
             output_names=["logits"],
             opset_version=OPSET,
@@ -119,7 +119,9 @@ def _inline_shared_weights(graph: onnx.GraphProto) -> None:
 
 def _write(data: bytes, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+    with tempfile.NamedTemporaryFile(
+        dir=path.parent, prefix=f".{path.name}.", delete=False
+    ) as file:
         try:
             file.write(data)
             file.flush()

@@ -82,7 +82,9 @@ def save_checkpoint(
     data = save(tensors, metadata={_KEY: json.dumps(header, sort_keys=True), **(metadata or {})})
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+    with tempfile.NamedTemporaryFile(
+        dir=path.parent, prefix=f".{path.name}.", delete=False
+    ) as file:
         try:
             file.write(data)
             file.flush()
@@ -122,15 +124,26 @@ def load_checkpoint(path: Path | str) -> PKEchoNet:
     tensors, config = _read(path)
     if config is None:
         config = _recognise(tensors, path)
+    _check_keys(config, tensors, path)  # before memory is taken for the widths of a hostile header
+    values = {name: _value(name, tensor, path) for name, tensor in tensors.items()}
     network = PKEchoNet(config)
-    _check_keys(network, tensors, path)
-    for name, tensor in tensors.items():
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            raise CheckpointError(
-                f"{name} holds NaN or infinite values", path=path, remedy="Train it again"
-            )
-    network.load_state_dict({n: t.float() if t.is_floating_point() else t for n, t in tensors.items()})
+    network.load_state_dict(values)
     return network.eval()
+
+
+def _value(name: str, tensor: Tensor, path: Path) -> Tensor:
+    """In FP32 where it is a weight; only ordinary, finite tensors pass."""
+    ordinary = tensor.layout is torch.strided and not (tensor.is_meta or tensor.is_quantized)
+    if not ordinary or tensor.is_complex():
+        raise CheckpointError(
+            f"{name} is not an ordinary tensor of real numbers", path=path, remedy=_CONVERT
+        )
+    value = tensor.float() if tensor.is_floating_point() else tensor
+    if not bool(torch.isfinite(value).all()):
+        raise CheckpointError(
+            f"{name} holds NaN or infinite values", path=path, remedy="Train it again"
+        )
+    return value
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], NetworkConfig | None]:
@@ -170,7 +183,9 @@ def _read_pickle(path: Path) -> dict[str, Tensor]:
     try:
         loaded: Any = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        if "weights_only" in str(error).lower() or "unsupported" in str(error).lower():
+        with path.open("rb") as file:
+            pickled = file.read(2).startswith((b"\x80", b"PK"))  # protocol 2 or newer, or a zip
+        if pickled or "GLOBAL" in str(error):
             raise CheckpointError(
                 "it is a pickle that holds more than tensors, and loading it would execute code",
                 path=path,
@@ -202,7 +217,9 @@ def _unwrapped(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def _recognise(tensors: Mapping[str, Tensor], path: Path) -> NetworkConfig:
     """The unpruned configuration whose keys fit best; frames and refinements are read off."""
     position = tensors.get("kss.pos_embed")
-    frames, channels = position.shape[1:] if position is not None and position.ndim == 3 else (10, 32)
+    frames, channels = (
+        position.shape[1:] if position is not None and position.ndim == 3 else (10, 32)
+    )
     refinements = len({name.split(".")[2] for name in tensors if name.startswith("kss.bias.")})
     configs = [
         NetworkConfig(name, int(frames), int(channels), refinements or 3) for name in BACKBONES
@@ -210,15 +227,20 @@ def _recognise(tensors: Mapping[str, Tensor], path: Path) -> NetworkConfig:
     return min(configs, key=lambda config: _misfits(config, tensors))
 
 
-def _misfits(config: NetworkConfig, tensors: Mapping[str, Tensor]) -> int:
+def _expected(config: NetworkConfig) -> dict[str, Tensor]:
+    """Names and shapes, without memory."""
     with torch.device("meta"):
-        expected = PKEchoNet(config).state_dict()
+        return PKEchoNet(config).state_dict()
+
+
+def _misfits(config: NetworkConfig, tensors: Mapping[str, Tensor]) -> int:
+    expected = _expected(config)
     wrong = sum(n in expected and expected[n].shape != t.shape for n, t in tensors.items())
-    return len(expected.keys() ^ tensors.keys()) + wrong
+    return len(expected.keys() ^ tensors.keys()) + int(wrong)
 
 
-def _check_keys(network: PKEchoNet, tensors: Mapping[str, Tensor], path: Path) -> None:
-    expected = network.state_dict()
+def _check_keys(config: NetworkConfig, tensors: Mapping[str, Tensor], path: Path) -> None:
+    expected = _expected(config)
     problems = [
         _listed("missing", sorted(expected.keys() - tensors.keys())),
         _listed("unexpected", sorted(tensors.keys() - expected.keys())),
@@ -235,9 +257,9 @@ def _check_keys(network: PKEchoNet, tensors: Mapping[str, Tensor], path: Path) -
     if not found:
         return
     raise CheckpointError(
-        f"does not fit {network.config.backbone}: {found}",
+        f"does not fit {config.backbone}: {found}",
         path=path,
-        remedy=_advice(network.config, tensors),
+        remedy=_advice(config, tensors),
     )
 
 

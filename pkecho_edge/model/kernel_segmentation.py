@@ -98,9 +98,7 @@ class KernelSegmentation(nn.Module):
         frames: T, the clip length.
     """
 
-    def __init__(
-        self, channels: int, kernel_channels: int, refinements: int, frames: int
-    ) -> None:
+    def __init__(self, channels: int, kernel_channels: int, refinements: int, frames: int) -> None:
         super().__init__()
         self.frames = frames
         self.predictor_conv1 = nn.Sequential(
@@ -121,9 +119,7 @@ class KernelSegmentation(nn.Module):
             )
             for _ in range(refinements)
         )
-        self.bias = nn.ParameterList(
-            nn.Parameter(torch.zeros(1)) for _ in range(refinements)
-        )
+        self.bias = nn.ParameterList(nn.Parameter(torch.zeros(1)) for _ in range(refinements))
 
     def forward(self, features: Tensor) -> list[Tensor]:
         """Deepest features [B * T, channels, h, w] -> logits [B * T, 1, h, w] per refinement.

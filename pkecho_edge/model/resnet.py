@@ -34,9 +34,7 @@ BACKBONES = {
 
 
 def _convolution(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Conv2d:
-    return nn.Conv2d(
-        inputs, outputs, kernel, stride=stride, padding=(kernel - 1) // 2, bias=False
-    )
+    return nn.Conv2d(inputs, outputs, kernel, stride=stride, padding=(kernel - 1) // 2, bias=False)
 
 
 def _shortcut(inputs: int, outputs: int, stride: int) -> nn.Sequential | None:

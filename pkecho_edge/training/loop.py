@@ -115,7 +115,9 @@ def train(
 
 def _check(clips: Sequence[Clip]) -> None:
     if not clips:
-        raise UnusableInput("there are no clips to train on", remedy="Name a folder with recordings")
+        raise UnusableInput(
+            "there are no clips to train on", remedy="Name a folder with recordings"
+        )
     for clip in clips:
         if clip.truth is None or not (clip.labelled[0] and clip.labelled[-1]):
             raise UnusableInput(

@@ -1,0 +1,1 @@
+"""Benchmarks: every engine timed turn by turn in one run."""

@@ -1,0 +1,56 @@
+"""`pkecho-edge calibrate`: choose the clips that set the INT8 ranges."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pkecho_edge.cli.console import (
+    Bars,
+    DebugOption,
+    QuietOption,
+    SizeOption,
+    console,
+    errors,
+    parse_size,
+)
+from pkecho_edge.errors import UsageError
+
+__all__ = ["calibrate"]
+
+
+def calibrate(
+    data: Annotated[Path, typer.Argument(help="EchoNet-Dynamic layout.", metavar="DATA")],
+    clips: Annotated[int, typer.Option(help="How many clips to choose.", min=1)] = 32,
+    rule: Annotated[str, typer.Option(help="How to choose: random.")] = "random",
+    split: Annotated[str, typer.Option(help="Split to choose from: TRAIN, VAL, TEST.")] = "TRAIN",
+    size: SizeOption = "128",
+    seed: Annotated[int, typer.Option(help="Of the choice.", min=0)] = 0,
+    out: Annotated[Path, typer.Option(help="File to write.", metavar="FILE")] = Path(
+        "calibration.json"
+    ),
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Write a small file that names the calibration clips and hashes their frames."""
+    from pkecho_edge.calibration.calibration_set import CalibrationSet, select_clips
+    from pkecho_edge.data import sources
+
+    if rule != "random":
+        raise UsageError(f"unknown rule {rule!r}", remedy="Use --rule random")
+    found = []
+    with Bars(quiet) as bars:
+        bars.start("clips", None)
+        for clip in sources.dataset(data, parse_size(size), split=split.upper()):
+            found.append(clip)
+            bars.advance()
+        bars.done(f"{len(found)} usable in {data}")
+    chosen = CalibrationSet.of(select_clips(found, clips, seed), rule, seed)
+    chosen.save(out)
+    for warning in chosen.warnings():
+        errors.print(f"[yellow]warning:[/] {warning}")
+    if not quiet:
+        console.print(f"{len(chosen.entries)} clips, SHA-256 {chosen.sha256[:16]}…, in {out}")
+        console.print(f"Next: pkecho-edge compile CHECKPOINT --data {data} --calibration {out}")

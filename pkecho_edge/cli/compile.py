@@ -1,0 +1,126 @@
+"""`pkecho-edge compile`: the street from a checkpoint to a verified bundle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pkecho_edge.cli.console import (
+    Bars,
+    DebugOption,
+    JsonOption,
+    QuietOption,
+    SizeOption,
+    console,
+    parse_size,
+    write_json,
+)
+from pkecho_edge.errors import UsageError
+
+if TYPE_CHECKING:
+    from pkecho_edge.data.sources import ClipSource
+
+__all__ = ["compile_"]
+
+CheckpointArgument = Annotated[
+    Path | None,
+    typer.Argument(help="Trained PKEcho-Net; default: the packaged ResNet-18.", metavar="CHECKPOINT"),
+]
+DataOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="EchoNet-Dynamic layout: TRAIN calibrates, TEST verifies.", metavar="DIR"
+    ),
+]
+
+
+def compile_(
+    checkpoint: CheckpointArgument = None,
+    target: Annotated[str, typer.Option(help="See `pkecho-edge targets`.")] = "cpu",
+    data: DataOption = None,
+    phantoms: Annotated[
+        bool, typer.Option("--phantoms", help="Calibrate and verify on phantoms instead.")
+    ] = False,
+    calibration: Annotated[
+        Path | None, typer.Option(help="A file of `pkecho-edge calibrate`.", metavar="FILE")
+    ] = None,
+    clips: Annotated[int, typer.Option(help="Clips that set the INT8 ranges.", min=1)] = 32,
+    size: SizeOption = "128",
+    threads: Annotated[int, typer.Option(help="At run time; 0: every core.", min=0)] = 0,
+    float_precision: Annotated[str, typer.Option(help="Of layers not INT8: f32, bf16.")] = "f32",
+    gates: Annotated[
+        Path | None, typer.Option(help="TOML file with a [gates] table.", metavar="FILE")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the choice of clips.", min=0)] = 0,
+    out: Annotated[
+        Path | None, typer.Option(help="The bundle; default: NAME-TARGET.pkb here.", metavar="PKB")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the bundle.")] = False,
+    json: JsonOption = None,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Calibrate, quantize, compile, verify and bundle a checkpoint."""
+    from pkecho_edge import pipeline
+    from pkecho_edge.calibration.calibration_set import CalibrationSet
+    from pkecho_edge.model.checkpoint import default_checkpoint_path
+    from pkecho_edge.targets.base import CompileOptions
+    from pkecho_edge.verify.gates import DEFAULT_LIMITS, check_gates, load_gates
+    from pkecho_edge.verify.report import render_table
+
+    if checkpoint is None and data is None:
+        phantoms = True
+        if not quiet:
+            console.print("No checkpoint given: the packaged ResNet-18, calibrated on phantoms.")
+    source = checkpoint or default_checkpoint_path()
+    limits = load_gates(gates) if gates else DEFAULT_LIMITS
+    calibration_source, verification = _sources(data, phantoms, parse_size(size), clips)
+    out = out or Path(f"{source.stem}-{target}.pkb")
+    with Bars(quiet) as bars:
+        result = pipeline.compile(
+            source,
+            out,
+            calibration=calibration_source,
+            verification=verification,
+            target=target,
+            calibration_clips=clips,
+            calibration_set=CalibrationSet.load(calibration) if calibration else None,
+            options=CompileOptions(float_precision=float_precision, threads=threads),
+            limits=limits,
+            seed=seed,
+            overwrite=overwrite,
+            observer=bars,
+        )
+    verification_result = result.verification
+    if json:
+        write_json(json, verification_result.report.to_dict())
+    if not quiet:
+        console.print(render_table(verification_result.report))
+        console.print(f"Bundle:  {out}")
+        console.print(f"Report:  {out / 'reports' / 'report.json'}")
+        console.print(f"Next:    pkecho-edge verify {out}")
+    check_gates(
+        verification_result.gates, path=out / "reports" / "report.json", allow_incomplete=True
+    )
+
+
+def _sources(
+    data: Path | None, phantoms: bool, size: tuple[int, int], clips: int
+) -> tuple[ClipSource, ClipSource]:
+    """Where calibration and verification clips come from."""
+    from pkecho_edge.data import sources
+    from pkecho_edge.data.standard import CALIBRATION_SEEDS
+
+    if (data is None) == (not phantoms):
+        raise UsageError(
+            "give either --data DIR or --phantoms",
+            remedy="INT8 ranges need clips: name the folder that holds yours",
+        )
+    if data is None:
+        return sources.phantoms(CALIBRATION_SEEDS[:clips], size), sources.standard_set(size, 40)
+    return (
+        sources.dataset(data, size, split="TRAIN"),
+        sources.dataset(data, size, split="TEST"),
+    )

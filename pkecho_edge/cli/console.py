@@ -1,0 +1,147 @@
+"""What the verbs share: options, messages, progress bars, files for machines."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+)
+
+from pkecho_edge.errors import UsageError
+
+__all__ = ["Bars", "DebugOption", "JsonOption", "QuietOption", "SizeOption"]
+__all__ += ["console", "debugging", "errors", "parse_size", "write_json"]
+
+console = Console(highlight=False)
+errors = Console(stderr=True, highlight=False, soft_wrap=True)
+
+_state = {"debug": False}
+
+
+def debugging() -> bool:
+    """Whether --debug was given."""
+    return _state["debug"]
+
+
+def _remember_debug(value: bool) -> bool:
+    _state["debug"] = value
+    return value
+
+
+DebugOption = Annotated[
+    bool,
+    typer.Option("--debug", help="Show the traceback of an error.", callback=_remember_debug),
+]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
+JsonOption = Annotated[
+    Path | None, typer.Option("--json", help="Also write the figures to this file.", metavar="FILE")
+]
+SizeOption = Annotated[
+    str, typer.Option(help="Frame size, N or HxW: multiples of 32 from 96 to 640.", metavar="SIZE")
+]
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """ "128" -> (128, 128), "96x128" -> (96, 128): height, then width.
+
+    Raises:
+        UsageError: another form, or an impossible size.
+    """
+    found = re.fullmatch(r"(\d{2,4})(?:x(\d{2,4}))?", text)
+    if not found:
+        raise UsageError(f"size {text!r} is not N or HxW", remedy="Write for example 128 or 96x128")
+    height = int(found[1])
+    size = (height, int(found[2] or height))
+    if any(n % 32 or not 96 <= n <= 640 for n in size):
+        raise UsageError(
+            f"size {text} is not possible", remedy="Use multiples of 32 from 96 to 640"
+        )
+    return size
+
+
+def write_json(path: Path, document: Mapping[str, Any]) -> None:
+    """Write a JSON file, whole or not at all.
+
+    Raises:
+        UsageError: the folder cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
+            json.dump(document, file, indent=2, allow_nan=False)
+            file.write("\n")
+        os.chmod(file.name, 0o644)
+        os.replace(file.name, path)
+    except OSError as error:
+        raise UsageError(
+            f"cannot be written ({error.strerror})", path=path, remedy="Choose another folder"
+        ) from error
+
+
+class Bars:
+    """Progress of the street on the terminal: one line per stage, a bar while it runs."""
+
+    def __init__(self, quiet: bool = False) -> None:
+        self._quiet = quiet
+        self._progress = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=console,
+            transient=True,
+            disable=quiet,
+        )
+        self._task: TaskID | None = None
+        self._stage = ""
+
+    def start(self, stage: str, total: int | None) -> None:
+        """See pipeline.Observer."""
+        self._stage = stage
+        self._task = self._progress.add_task(stage, total=total)
+
+    def advance(self) -> None:
+        """See pipeline.Observer."""
+        if self._task is not None:
+            self._progress.advance(self._task)
+
+    def done(self, note: str) -> None:
+        """See pipeline.Observer."""
+        if self._task is None:
+            return
+        seconds = self._progress.tasks[self._progress.task_ids.index(self._task)].elapsed or 0.0
+        self._progress.remove_task(self._task)
+        self._task = None
+        if not self._quiet:
+            console.print(
+                f"[green]✓[/] {self._stage:<24} {note} [dim]({seconds:.1f} s)[/]", soft_wrap=True
+            )
+
+    def __enter__(self) -> Bars:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._progress.stop()

@@ -1,0 +1,56 @@
+"""`pkecho-edge inspect`: what a bundle holds, after checking every hash."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pkecho_edge.cli.console import DebugOption, JsonOption, QuietOption, console, write_json
+
+__all__ = ["inspect_"]
+
+
+def inspect_(
+    bundle: Annotated[Path, typer.Argument(help="A bundle, NAME.pkb.", metavar="BUNDLE")],
+    json: JsonOption = None,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Check every file of a bundle against its manifest and show what it says."""
+    from rich.table import Table
+
+    from pkecho_edge.bundle.reader import check_bundle
+
+    opened = check_bundle(bundle)
+    manifest = opened.manifest
+    if json:
+        from json import loads
+
+        write_json(json, loads(manifest.to_json()))
+    if quiet:
+        return
+    height, width = manifest.preprocessing.size
+    facts = Table(show_header=False, box=None, pad_edge=False)
+    facts.add_row("bundle", manifest.bundle_id)
+    facts.add_row("target", manifest.target)
+    for engine in manifest.engines:
+        tensors = [*engine.inputs, *engine.outputs]
+        shapes = ", ".join(f"{t.name} {t.dtype} {list(t.shape)}" for t in tensors)
+        facts.add_row(f"engine, {engine.mode}", shapes)
+        options = ", ".join(f"{k} {v}" for k, v in sorted(engine.options.items()))
+        facts.add_row("options", options)
+    facts.add_row("frames", f"{height}x{width}, {manifest.preprocessing.resize}, T = "
+                  f"{manifest.window.length}")
+    facts.add_row("baseline", manifest.lineage.checkpoint_sha256)
+    facts.add_row("calibration", manifest.lineage.calibration_sha256 or "none")
+    for name, value in sorted(manifest.reports.headline.items()):
+        text = f"{value:.3f}" if isinstance(value, float) else str(value)
+        facts.add_row(name.replace("_", " "), text)
+    console.print(facts)
+    files = Table("file", "bytes", "SHA-256")
+    for entry in manifest.all_files:
+        files.add_row(entry.path, f"{entry.size:,}", entry.sha256[:16] + "…")
+    console.print(files)
+    console.print(f"[green]✓[/] all {len(manifest.all_files)} files match the manifest")

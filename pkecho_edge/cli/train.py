@@ -1,0 +1,83 @@
+"""`pkecho-edge train`: train a network."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pkecho_edge.cli.console import (
+    Bars,
+    DebugOption,
+    QuietOption,
+    SizeOption,
+    console,
+    parse_size,
+)
+
+__all__ = ["train_"]
+
+
+def train_(
+    out: Annotated[Path, typer.Option(help="Folder for checkpoint and log.", metavar="DIR")],
+    data: Annotated[
+        Path | None,
+        typer.Option(help="EchoNet-Dynamic layout; default: phantoms.", metavar="DIR"),
+    ] = None,
+    phantoms: Annotated[int, typer.Option(help="Phantoms, without --data.", min=1)] = 1600,
+    backbone: Annotated[str, typer.Option(help="resnet18, resnet34 or resnet50.")] = "resnet18",
+    size: SizeOption = "128",
+    steps: Annotated[int, typer.Option(help="Optimiser steps.", min=1)] = 1600,
+    batch: Annotated[int, typer.Option(help="Clips per step.", min=1)] = 8,
+    learning_rate: Annotated[float, typer.Option(help="Of Adam, at the first step.")] = 1e-3,
+    seed: Annotated[int, typer.Option(help="Of weights, order and augmentation.", min=0)] = 0,
+    bfloat16: Annotated[bool, typer.Option(help="Autocast the forward pass.")] = True,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Train PKEcho-Net with labels on the first and the last frame only."""
+    import torch
+
+    from pkecho_edge.data import sources
+    from pkecho_edge.data.standard import TRAINING_SEEDS
+    from pkecho_edge.model.configuration import NetworkConfig
+    from pkecho_edge.model.network import PKEchoNet
+    from pkecho_edge.training.loop import Progress, TrainingConfig, train
+
+    config = TrainingConfig(
+        steps=steps, batch=batch, learning_rate=learning_rate, seed=seed, bfloat16=bfloat16
+    )
+    torch.manual_seed(seed)
+    torch.set_num_threads(os.cpu_count() or 1)
+    network = PKEchoNet(NetworkConfig(backbone=backbone))
+    shape = parse_size(size)
+    with Bars(quiet) as bars:
+        if data is None:
+            source = sources.phantoms(TRAINING_SEEDS[:phantoms], shape)
+        else:
+            source = sources.dataset(data, shape, split="TRAIN")
+        bars.start("clips", phantoms if data is None else None)
+        clips = []
+        for clip in source:
+            clips.append(clip)
+            bars.advance()
+        bars.done(f"{len(clips)} from {source.description}")
+        last: list[Progress] = []
+
+        def on_step(progress: Progress) -> None:
+            last[:] = [progress]
+            bars.advance()
+            if not quiet and progress.step % 50 == 0:
+                console.print(
+                    f"  step {progress.step}/{progress.steps}  loss {progress.loss:.3f}  "
+                    f"DSC {progress.dsc:.4f}"
+                )
+
+        bars.start("training", steps)
+        checkpoint = train(network, clips, config, out, on_step)
+        bars.done(f"loss {last[0].loss:.3f}")
+    if not quiet:
+        console.print(f"Checkpoint: {checkpoint}")
+        console.print(f"Next: pkecho-edge compile {checkpoint} --data DIR")

@@ -1,0 +1,89 @@
+"""`pkecho-edge verify`: score a bundle against its FP32 baseline."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pkecho_edge.cli.console import (
+    Bars,
+    DebugOption,
+    JsonOption,
+    QuietOption,
+    console,
+    write_json,
+)
+from pkecho_edge.errors import UsageError
+
+__all__ = ["newest_bundle", "verify_"]
+
+
+def verify_(
+    bundle: Annotated[
+        Path | None, typer.Argument(help="Default: the newest *.pkb here.", metavar="BUNDLE")
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="EchoNet-Dynamic layout; default: the standard phantom set.", metavar="DIR"),
+    ] = None,
+    split: Annotated[str, typer.Option(help="TRAIN, VAL, TEST or ALL of --data.")] = "TEST",
+    clips: Annotated[
+        int | None, typer.Option(help="At most this many clips; default: all.", min=1)
+    ] = None,
+    baseline: Annotated[
+        Path | None,
+        typer.Option(help="The checkpoint, where it cannot be found.", metavar="CHECKPOINT"),
+    ] = None,
+    gates: Annotated[
+        Path | None, typer.Option(help="TOML file with a [gates] table.", metavar="FILE")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder; default: NAME.report.", metavar="DIR")
+    ] = None,
+    json: JsonOption = None,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Measure accuracy drift and speed, check the gates, and write a report."""
+    from pkecho_edge import pipeline
+    from pkecho_edge.bundle.reader import read_bundle
+    from pkecho_edge.data import sources
+    from pkecho_edge.data.standard import STANDARD_COUNT
+    from pkecho_edge.verify.gates import DEFAULT_LIMITS, check_gates, load_gates
+    from pkecho_edge.verify.report import render_table
+
+    bundle = bundle or newest_bundle(Path())
+    size = read_bundle(bundle).manifest.preprocessing.size
+    if data is None:
+        source = sources.standard_set(size, clips or STANDARD_COUNT)
+    else:
+        wanted = None if split.upper() == "ALL" else split.upper()
+        source = sources.dataset(data, size, split=wanted, count=clips)
+    limits = load_gates(gates) if gates else DEFAULT_LIMITS
+    with Bars(quiet) as bars:
+        result = pipeline.verify(
+            bundle, source, baseline=baseline, limits=limits, out=out, observer=bars
+        )
+    folder = out or bundle.absolute().with_suffix(".report")
+    if json:
+        write_json(json, result.report.to_dict())
+    if not quiet:
+        console.print(render_table(result.report))
+        console.print(f"Report:  {folder / 'report.json'}", soft_wrap=True)
+    check_gates(result.gates, path=folder / "report.json")
+
+
+def newest_bundle(folder: Path) -> Path:
+    """The bundle in `folder` that was written last.
+
+    Raises:
+        UsageError: there is none.
+    """
+    bundles = [path for path in folder.glob("*.pkb") if path.is_dir()]
+    if not bundles:
+        raise UsageError(
+            "there is no bundle (*.pkb) here", remedy="Make one with: pkecho-edge compile"
+        )
+    return max(bundles, key=lambda path: path.stat().st_mtime)

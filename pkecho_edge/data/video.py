@@ -1,0 +1,158 @@
+"""Video files: any container that PyAV decodes in, Motion-JPEG AVI out.
+
+A video is hostile input. Only the listed containers are probed, so that a playlist in a video's
+clothes cannot make the decoder open other files, and what a video may unpack to is bounded.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import BinaryIO
+
+import av
+import numpy as np
+from av.container import InputContainer
+from av.error import FFmpegError
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+from numpy.typing import NDArray
+
+from pkecho_edge.errors import RecordingError
+
+__all__ = [
+    "MAX_FRAMES",
+    "MAX_FRAME_PIXELS",
+    "MAX_VIDEO_BYTES",
+    "read_video",
+    "write_mjpg_avi",
+]
+
+MAX_FRAMES = 4096
+MAX_FRAME_PIXELS = 4096 * 4096
+MAX_VIDEO_BYTES = 2 << 30
+"""Largest decoded video, one byte per pixel: the other two limits alone would allow 64 GiB."""
+
+_CONTAINERS = "avi,mov,mp4,matroska,webm,mpeg,mpegts,asf,ogg,gif"
+_REPLACE = "Replace it with an intact copy, or leave the recording out"
+
+
+def read_video(path: Path) -> tuple[NDArray[np.uint8], float | None]:
+    """Decode a whole video to grey.
+
+    Returns:
+        frames u8 [N, H, W], N >= 1 (luminance, full range), and the frame rate in Hz, None where
+        the file does not say.
+
+    Raises:
+        RecordingError: no such file, empty, truncated, not a video, without a picture, or larger
+            than MAX_FRAMES, MAX_FRAME_PIXELS or MAX_VIDEO_BYTES.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise RecordingError("no such video", path=path, remedy="Check the path")
+    if path.stat().st_size == 0:
+        raise RecordingError("the video is empty (0 bytes)", path=path, remedy=_REPLACE)
+    try:
+        with path.open("rb") as file:
+            return _decode(file, path)
+    except (FFmpegError, OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise RecordingError(
+            f"cannot be read as a video ({reason})", path=path, remedy=_REPLACE
+        ) from error
+
+
+def _decode(file: BinaryIO, path: Path) -> tuple[NDArray[np.uint8], float | None]:
+    with av.open(file, "r", options={"format_whitelist": _CONTAINERS}) as container:
+        if not container.streams.video:
+            raise RecordingError("there is no picture in it", path=path, remedy=_REPLACE)
+        stream = container.streams.video[0]
+        # one thread: a truncated file ends at the same frame every time
+        stream.thread_type = "NONE"
+        _check_size(stream.codec_context.width, stream.codec_context.height, stream.frames, path)
+        frames: list[NDArray[np.uint8]] = []
+        for frame in _intact_frames(container, stream):
+            _check_size(frame.width, frame.height, len(frames) + 1, path)
+            frames.append(_grey(frame))
+            if frames[-1].shape != frames[0].shape:
+                raise RecordingError(
+                    f"its picture changes size at frame {len(frames) - 1}",
+                    path=path,
+                    remedy=_REPLACE,
+                )
+        if not frames or len(frames) < stream.frames:
+            raise RecordingError(
+                f"it breaks off after {len(frames)} frames"
+                + (f" of {stream.frames}" if stream.frames else ""),
+                path=path,
+                remedy=_REPLACE,
+            )
+        rate = stream.average_rate
+        return np.stack(frames), float(rate) if rate else None
+
+
+def _intact_frames(container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:
+    """Decoded frames up to the first one whose bytes are cut off, which would decode half grey."""
+    for packet in container.demux(stream):
+        if packet.is_corrupt:
+            return
+        yield from packet.decode()
+
+
+def _check_size(width: int, height: int, frames: int, path: Path) -> None:
+    pixels = width * height
+    limits = (
+        (pixels, MAX_FRAME_PIXELS, "pixels per frame"),
+        (frames, MAX_FRAMES, "frames"),
+        (frames * pixels, MAX_VIDEO_BYTES, "bytes when decoded"),
+    )
+    for value, limit, unit in limits:
+        if value > limit:
+            raise RecordingError(
+                f"the video has {value} {unit}, more than {limit}",
+                path=path,
+                remedy="Cut it to the heart beats of interest",
+            )
+
+
+def _grey(frame: VideoFrame) -> NDArray[np.uint8]:
+    """Luminance u8 [H, W], limited-range video expanded to full range."""
+    return np.asarray(frame.to_ndarray(format="gray"), dtype=np.uint8)
+
+
+def write_mjpg_avi(path: Path, frames: NDArray[np.uint8], frame_rate_hz: float) -> None:
+    """Write u8 [N, H, W] as a Motion-JPEG AVI with three equal channels, as EchoNet-Dynamic has.
+
+    The same frames give the same bytes. The file appears whole or not at all.
+
+    Raises:
+        RecordingError: no frames, not u8 [N, H, W], or a frame rate that is not positive.
+    """
+    path = Path(path)
+    if frames.ndim != 3 or frames.dtype != np.uint8 or 0 in frames.shape:
+        raise RecordingError(f"frames {frames.dtype} {frames.shape} are no video", path=path)
+    if not 0 < frame_rate_hz < 10_000:
+        raise RecordingError(f"{frame_rate_hz} Hz is not a frame rate", path=path)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        _encode(partial, frames, frame_rate_hz)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _encode(path: Path, frames: NDArray[np.uint8], frame_rate_hz: float) -> None:
+    # bitexact: no encoder version in the file, so equal frames give equal bytes
+    with av.open(str(path), "w", format="avi", options={"fflags": "+bitexact"}) as container:
+        rate = Fraction(frame_rate_hz).limit_denominator(1000)
+        stream = container.add_stream("mjpeg", rate=rate, options={"flags": "+bitexact"})
+        stream.height, stream.width = frames.shape[1:]
+        stream.pix_fmt = "yuvj420p"
+        stream.codec_context.qmin = stream.codec_context.qmax = 2  # the encoder's finest
+        for picture in frames:
+            frame = VideoFrame.from_ndarray(picture, format="gray").reformat(format="yuvj420p")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())

@@ -1,0 +1,339 @@
+"""The report: what was measured, on what, by which rules, and whether it holds.
+
+`report.json` is the report; the table shows the same document, so the two cannot disagree. Keys
+that outside tools may rely on: `schema`, `verdict`, `gates[] {name, mode, limit, value, unit,
+pass}`, `modes.clip` and `modes.stream`, each with `accuracy {n_clips, n_patients, baseline,
+engine, drift, agreement}` and `speed {baseline, engine, speedup}`, `machine`, `lineage`. A mode
+that was not measured is absent; a value that was not measured is null.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import math
+import os
+import tempfile
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import RenderableType
+
+from pkecho_edge.errors import EnvironmentMismatch, UnusableInput, UsageError
+from pkecho_edge.metrics.surface_distance import ASD_CONVENTION, HD95_CONVENTION
+from pkecho_edge.verify.accuracy import INTERVAL_CONVENTION, AccuracyResult
+from pkecho_edge.verify.gates import DEFAULT_LIMITS, Gate, Verdict, evaluate_gates, verdict
+from pkecho_edge.verify.scores import EF_CONVENTION, EMPTY_MASK_RULE, MASK_RULE, ClipRow
+from pkecho_edge.verify.speed import CV_LIMIT, PEAK_MEMORY_LABEL, SPEEDUP_RULE, SpeedResult
+from pkecho_edge.verify.table import document_table
+
+__all__ = ["REPORT_SCHEMA", "SYNTHETIC_NOTE", "ModeResult", "Report", "build_report"]
+__all__ += ["read_report", "render_table", "write_report"]
+
+REPORT_SCHEMA = "pkecho-edge/report/1"
+
+SYNTHETIC_NOTE = "measured on synthetic clips (phantom): synthetic DSC is not clinical DSC"
+
+SMALL_CALIBRATION_CLIPS = 30
+"""300 frames, what post-training quantization toolkits take by default."""
+
+FEW_PATIENTS = 20
+"""Below it, percentile intervals over patients are somewhat too narrow."""
+
+
+@dataclass(frozen=True)
+class ModeResult:
+    """What was measured in one mode; None for a half that was not."""
+
+    accuracy: AccuracyResult | None
+    speed: SpeedResult | None
+
+
+@dataclass(frozen=True)
+class Report:
+    """A finished verification.
+
+    Attributes:
+        modes: "clip" and/or "stream" -> what was measured.
+        gates: of every mode.
+        machine: as `machine_facts()`.
+        lineage: what was verified: hashes, tool versions, configuration (JSON-ready).
+        warnings: one sentence each.
+        created: UTC, ISO 8601.
+    """
+
+    modes: Mapping[str, ModeResult]
+    gates: tuple[Gate, ...]
+    machine: Mapping[str, object]
+    lineage: Mapping[str, object]
+    warnings: tuple[str, ...] = ()
+    created: str = field(
+        default_factory=lambda: datetime.now(timezone.utc).isoformat(timespec="seconds")
+    )
+
+    @property
+    def verdict(self) -> Verdict:
+        """The worst gate."""
+        return verdict(self.gates)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The document of report.json: strict JSON values only, nan and infinity as None.
+
+        Raises:
+            TypeError: the machine or the lineage holds something that JSON does not know.
+        """
+        document = {
+            "schema": REPORT_SCHEMA,
+            "created": self.created,
+            "verdict": self.verdict,
+            "gates": [gate.to_dict() for gate in self.gates],
+            "warnings": self.warnings,
+            "conventions": _conventions(),
+            "modes": {name: _mode_document(mode) for name, mode in self.modes.items()},
+            "machine": self.machine,
+            "lineage": self.lineage,
+        }
+        strict: dict[str, Any] = _strict(document)
+        return strict
+
+    def to_json(self) -> str:
+        """`to_dict` as text, in ASCII, with a newline at the end."""
+        return json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n"
+
+
+def build_report(
+    modes: Mapping[str, ModeResult],
+    machine: Mapping[str, object],
+    lineage: Mapping[str, object],
+    *,
+    limits: Mapping[str, float] = DEFAULT_LIMITS,
+    calibration_clips: int | None = None,
+    warnings: tuple[str, ...] = (),
+) -> Report:
+    """Judge what was measured and note what a reader should doubt.
+
+    Args:
+        modes: "clip" and/or "stream" -> what was measured; leave out a mode that was not.
+        machine, lineage: see Report.
+        limits: as `load_gates`.
+        calibration_clips: how many clips set the INT8 ranges; None where none did.
+        warnings: of the caller, put first.
+
+    Raises:
+        UsageError: a limit that is no gate's.
+    """
+    gates = tuple(
+        gate
+        for name, mode in modes.items()
+        for gate in evaluate_gates(name, mode.accuracy, mode.speed, limits)
+    )
+    found = list(warnings)
+    if calibration_clips is not None and calibration_clips < SMALL_CALIBRATION_CLIPS:
+        found.append(
+            f"small calibration set: {calibration_clips} clips set the INT8 ranges, "
+            f"{SMALL_CALIBRATION_CLIPS} or more are usual"
+        )
+    for name, mode in modes.items():
+        if mode.accuracy is not None:
+            found += [f"{name}: {text}" for text in _accuracy_warnings(mode.accuracy)]
+        if mode.speed is not None and mode.speed.noisy:
+            found.append(f"{name}: {_noise_warning(mode.speed)}")
+    return Report(modes, gates, machine, lineage, tuple(found))
+
+
+def _accuracy_warnings(accuracy: AccuracyResult) -> list[str]:
+    """What weakens the accuracy figures, most general first."""
+    warnings = []
+    rows, drift = accuracy.rows, accuracy.drift
+    if any(row.source == "phantom" for row in rows):
+        warnings.append(SYNTHETIC_NOTE)
+    if 0 < drift.dsc.n_patients < FEW_PATIENTS:
+        warnings.append(
+            f"{drift.dsc.n_patients} patients with ground truth: intervals are somewhat narrow "
+            f"below {FEW_PATIENTS}"
+        )
+    for name, summary in (("DSC", drift.dsc), ("EF", drift.ef), ("HD95 and ASD", drift.hd95)):
+        if summary.n_clips < accuracy.n_clips:
+            warnings.append(f"{name} drift covers {summary.n_clips} of {accuracy.n_clips} clips")
+    undefined = sum(row.undefined_distances for row in rows)
+    if undefined:
+        warnings.append(f"{undefined} labelled frames have no HD95 and ASD: a mask is empty")
+    nonfinite = sum(row.nonfinite_engine > 0 for row in rows)
+    if nonfinite:
+        warnings.append(f"the engine gave nan or infinite logits on {nonfinite} clips")
+    return warnings
+
+
+def _noise_warning(speed: SpeedResult) -> str:
+    return (
+        f"noisy timing: coefficient of variation {100 * speed.baseline.cv:.1f} % (baseline), "
+        f"{100 * speed.engine.cv:.1f} % (engine), above {100 * CV_LIMIT:g} %; "
+        "repeat on an idle machine"
+    )
+
+
+def write_report(report: Report, path: Path) -> None:
+    """Write report.json beside its final place and rename it when whole.
+
+    The folder must exist. On an error nothing is left behind and an older report stays.
+
+    Raises:
+        UsageError: the file cannot be written there.
+        TypeError: as `Report.to_dict`.
+    """
+    content = report.to_json().encode("ascii")
+    try:
+        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    partial = Path(name)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.chmod(0o644)
+        partial.replace(path)
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            partial.unlink()
+
+
+def _unwritable(path: Path, error: OSError) -> UsageError:
+    return UsageError(
+        f"cannot write the report: {error.strerror}", path=path, remedy="Choose another --out"
+    )
+
+
+def read_report(path: Path) -> dict[str, Any]:
+    """The document of a report.json.
+
+    Raises:
+        UnusableInput: it cannot be read or is not a report.
+        EnvironmentMismatch: it is a report of another schema version.
+    """
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UnusableInput(
+            f"cannot read the report: {error}", path=path, remedy="Run `pkecho-edge verify` again"
+        ) from error
+    schema = document.get("schema") if isinstance(document, dict) else None
+    if not isinstance(schema, str) or not schema.startswith("pkecho-edge/report/"):
+        raise UnusableInput("this is not a report", path=path, remedy="Give a report.json")
+    if schema != REPORT_SCHEMA:
+        raise EnvironmentMismatch(
+            f"the report is {schema}, this version reads {REPORT_SCHEMA}",
+            path=path,
+            remedy="Run `pkecho-edge verify` again",
+        )
+    return dict(document)
+
+
+def render_table(report: Report | Mapping[str, Any]) -> RenderableType:
+    """The report as tables for a terminal, at most 100 columns wide, readable without colour.
+
+    Args:
+        report: a Report or the document of one, as `read_report` returns it.
+    """
+    return document_table(report.to_dict() if isinstance(report, Report) else report)
+
+
+def _conventions() -> dict[str, str]:
+    """The rules behind the figures, in words."""
+    return {
+        "drift": "baseline minus engine per clip; DSC above 0, HD95 and ASD below 0: engine worse",
+        "mask": MASK_RULE,
+        "dsc": "percent, mean over a clip's labelled frames, then over clips",
+        "hd95": HD95_CONVENTION,
+        "asd": ASD_CONVENTION,
+        "ef": EF_CONVENTION,
+        "ef_drift": "mean absolute difference between baseline and engine, in points of EF",
+        "empty_masks": EMPTY_MASK_RULE,
+        "interval": INTERVAL_CONVENTION,
+        "speedup": SPEEDUP_RULE,
+        "fps": "frames per call / median latency",
+        "peak_memory_mb": PEAK_MEMORY_LABEL,
+    }
+
+
+def _mode_document(mode: ModeResult) -> dict[str, object]:
+    accuracy = mode.accuracy
+    return {
+        "data": None if accuracy is None else _data_document(accuracy),
+        "accuracy": None if accuracy is None else _accuracy_document(accuracy),
+        "speed": mode.speed,
+    }
+
+
+def _data_document(accuracy: AccuracyResult) -> dict[str, object]:
+    """On what accuracy was measured."""
+    rows = accuracy.rows
+    return {
+        "sources": sorted({row.source for row in rows}),
+        "n_recordings": len({(row.source, row.recording) for row in rows}),
+        "n_patients": accuracy.n_patients,
+        "n_clips": accuracy.n_clips,
+        "n_frames": sum(row.n_frames for row in rows),
+        "n_labelled_frames": sum(row.n_labelled for row in rows),
+        "image_sizes": sorted({row.image_size for row in rows}),
+        "quality": dict(sorted(Counter(row.quality or "unknown" for row in rows).items())),
+        "empty_masks": {
+            "truth_labelled_frames": sum(row.empty_truth for row in rows),
+            "baseline_frames": accuracy.baseline.empty_frames,
+            "engine_frames": accuracy.engine.empty_frames,
+            "undefined_distances": sum(row.undefined_distances for row in rows),
+        },
+    }
+
+
+def _accuracy_document(accuracy: AccuracyResult) -> dict[str, object]:
+    return {
+        "n_clips": accuracy.n_clips,
+        "n_patients": accuracy.n_patients,
+        "baseline": accuracy.baseline,
+        "engine": accuracy.engine,
+        "drift": accuracy.drift,
+        "agreement": accuracy.agreement,
+        "n_ef_lost": accuracy.n_ef_lost,
+        "worst_clips": [row.identifier for row in accuracy.worst_clips()],
+        "clips": [_row_document(row) for row in accuracy.rows],
+    }
+
+
+def _row_document(row: ClipRow) -> dict[str, object]:
+    """A row with its drift."""
+    return {
+        **dataclasses.asdict(row),
+        "dsc_drift": row.dsc_drift,
+        "hd95_drift": row.hd95_drift,
+        "asd_drift": row.asd_drift,
+        "ef_drift": row.ef_drift,
+    }
+
+
+def _strict(value: object) -> Any:
+    """JSON values only: dataclasses and mappings to dicts, nan and infinity to None."""
+    if value is None or isinstance(value, (bool, int, str)):
+        return value
+    if isinstance(value, np.generic):
+        return _strict(value.item())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if dataclasses.is_dataclass(value):
+        return {f.name: _strict(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): _strict(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_strict(item) for item in value]
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(f"a report cannot hold {type(value).__name__}")

@@ -1,0 +1,130 @@
+"""Videos in and out, whole and damaged."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from pkecho_edge.data import video
+from pkecho_edge.data.video import read_video, write_mjpg_avi
+from pkecho_edge.errors import RecordingError
+
+
+@pytest.fixture
+def frames() -> NDArray[np.uint8]:
+    """Six smooth frames u8 [6, 48, 64] from black to white, brighter with time."""
+    ramp = np.linspace(0, 205, 48 * 64).reshape(48, 64)
+    return (ramp + 10 * np.arange(6)[:, None, None]).astype(np.uint8)
+
+
+def test_a_round_trip_keeps_grey_levels_and_frame_rate(
+    tmp_path: Path, frames: NDArray[np.uint8]
+) -> None:
+    write_mjpg_avi(tmp_path / "a.avi", frames, 51.25)
+
+    found, rate = read_video(tmp_path / "a.avi")
+
+    assert found.dtype == np.uint8
+    assert found.shape == frames.shape
+    assert rate == pytest.approx(51.25)
+    assert np.abs(found.astype(int) - frames).max() <= 4
+
+
+@pytest.mark.parametrize("shape", [(1, 112, 112), (3, 31, 45)])
+def test_any_size_and_length(tmp_path: Path, shape: tuple[int, int, int]) -> None:
+    write_mjpg_avi(tmp_path / "a.avi", np.full(shape, 90, dtype=np.uint8), 30)
+
+    found, _ = read_video(tmp_path / "a.avi")
+
+    assert found.shape == shape
+    assert np.abs(found.astype(int) - 90).max() <= 2
+
+
+def test_the_same_frames_give_the_same_bytes(tmp_path: Path, frames: NDArray[np.uint8]) -> None:
+    for name in ("a.avi", "b.avi"):
+        write_mjpg_avi(tmp_path / name, frames, 50)
+
+    assert (tmp_path / "a.avi").read_bytes() == (tmp_path / "b.avi").read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.avi", "b.avi"]
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        np.zeros((2, 8, 8), dtype=np.float32),
+        np.zeros((8, 8), dtype=np.uint8),
+        np.zeros((0, 8, 8), dtype=np.uint8),
+    ],
+)
+def test_what_is_no_video_is_not_written(tmp_path: Path, bad: NDArray[np.uint8]) -> None:
+    with pytest.raises(RecordingError, match="no video"):
+        write_mjpg_avi(tmp_path / "a.avi", bad, 50)
+
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(RecordingError, match="no such video") as caught:
+        read_video(tmp_path / "gone.avi")
+
+    assert caught.value.path == tmp_path / "gone.avi"
+
+
+@pytest.mark.parametrize("content", [b"", b"RIFF", b"not a video at all\n" * 500])
+def test_what_is_no_video_is_not_read(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a.avi").write_bytes(content)
+
+    with pytest.raises(RecordingError) as caught:
+        read_video(tmp_path / "a.avi")
+
+    assert caught.value.remedy
+
+
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.8, 0.9])
+def test_a_truncated_video_is_refused(
+    tmp_path: Path, frames: NDArray[np.uint8], share: float
+) -> None:
+    path = tmp_path / "a.avi"
+    noise = np.random.default_rng(0).integers(0, 256, (8, 96, 96), dtype=np.uint8)
+    write_mjpg_avi(path, noise, 50)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(len(whole) * share)])
+
+    with pytest.raises(RecordingError, match="breaks off"):
+        read_video(path)
+
+
+@pytest.mark.parametrize(
+    "playlist",
+    ["#EXTM3U\n#EXTINF:1,\n{}\n#EXT-X-ENDLIST\n", "ffconcat version 1.0\nfile '{}'\n"],
+)
+def test_a_playlist_opens_no_other_file(
+    tmp_path: Path, frames: NDArray[np.uint8], playlist: str
+) -> None:
+    write_mjpg_avi(tmp_path / "other.avi", frames, 50)
+    (tmp_path / "a.avi").write_text(playlist.format(tmp_path / "other.avi"), encoding="utf-8")
+
+    with pytest.raises(RecordingError, match="cannot be read"):
+        read_video(tmp_path / "a.avi")
+
+
+@pytest.mark.parametrize(
+    ("limit", "value"),
+    [("MAX_FRAMES", 5), ("MAX_FRAME_PIXELS", 48 * 64 - 1), ("MAX_VIDEO_BYTES", 6 * 48 * 64 - 1)],
+)
+def test_a_video_beyond_a_limit_is_refused(
+    tmp_path: Path,
+    frames: NDArray[np.uint8],
+    monkeypatch: pytest.MonkeyPatch,
+    limit: str,
+    value: int,
+) -> None:
+    write_mjpg_avi(tmp_path / "a.avi", frames, 50)
+    assert len(read_video(tmp_path / "a.avi")[0]) == 6
+    monkeypatch.setattr(video, limit, value)
+
+    with pytest.raises(RecordingError, match=f"more than {value}"):
+        read_video(tmp_path / "a.avi")
