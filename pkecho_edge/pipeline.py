@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,18 +37,24 @@ from pkecho_edge.bundle.manifest import (
     Window,
 )
 from pkecho_edge.bundle.reader import Bundle
-from pkecho_edge.bundle.writer import add_engine, add_files, finish, staging
+from pkecho_edge.bundle.writer import add_engine, finish, staging
 from pkecho_edge.calibration.calibration_set import CalibrationSet, select_clips
 from pkecho_edge.data.clip import Clip
 from pkecho_edge.data.sources import ClipSource
 from pkecho_edge.errors import CalibrationError, CheckpointError
-from pkecho_edge.runtime import RuntimeEngine, open_bundle
-from pkecho_edge.stages import StageCache, StageResult, default_cache
+from pkecho_edge.runtime import open_bundle
+from pkecho_edge.stages import (
+    Observer,
+    SilentObserver,
+    StageCache,
+    StageResult,
+    default_cache,
+)
 from pkecho_edge.targets.base import CompileOptions, Engine
 from pkecho_edge.verify.accuracy import AccuracyResult, measure_accuracy
-from pkecho_edge.verify.gates import DEFAULT_LIMITS, Gate, evaluate_gates, verdict
+from pkecho_edge.verify.gates import DEFAULT_LIMITS, Gate, verdict
 from pkecho_edge.verify.machine import machine_facts
-from pkecho_edge.verify.report import Report, make_report, write_report
+from pkecho_edge.verify.report import ModeResult, Report, build_report, write_report
 from pkecho_edge.verify.speed import SpeedResult, measure_speed
 
 if TYPE_CHECKING:
@@ -56,9 +62,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CompileResult",
-    "Observer",
     "VerifyResult",
-    "baseline_runner",
     "compile",
     "find_baseline",
     "verify",
@@ -66,31 +70,9 @@ __all__ = [
 
 Frames = NDArray[np.uint8]
 Logits = NDArray[np.float32]
-Item = TypeVar("Item")
 
 _TOLERANCES = GoldenTolerances(pixels_fraction=0.002, area_fraction=0.01)
 _PARTS = ("nncf", "numpy", "onnx", "onnxruntime", "openvino", "torch")
-
-
-class Observer(Protocol):
-    """Hears how the street goes on; the command line draws bars from it."""
-
-    def start(self, stage: str, total: int | None) -> None:
-        """A stage begins; total steps where they are known."""
-
-    def advance(self) -> None:
-        """One step of the current stage is done."""
-
-    def done(self, note: str) -> None:
-        """The current stage is over, with one line on what came of it."""
-
-
-class _Silent:
-    def start(self, stage: str, total: int | None) -> None: ...
-
-    def advance(self) -> None: ...
-
-    def done(self, note: str) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -165,13 +147,13 @@ def compile(
 
     A failed gate is no exception: it stands in the result, and the bundle is written with it.
     """
-    observer = observer or _Silent()
+    from pkecho_edge.model.baseline import baseline_runner
+
+    observer = observer or SilentObserver()
     stages = StageCache(cache or default_cache())
     options = options or CompileOptions()
     with staging(out, overwrite=overwrite) as folder:
-        chosen = _calibration_clips(
-            calibration, calibration_set, calibration_clips, seed, observer
-        )
+        chosen = _calibration_clips(calibration, calibration_set, calibration_clips, seed, observer)
         prepared = _build(checkpoint, chosen, target, options, stages, observer)
         engine = add_engine(folder, prepared.engine)
         session = targets.get(target).load(engine)
@@ -192,6 +174,7 @@ def compile(
                 observer,
             )
         prepared.calibration.save(folder / MODEL / "calibration.json")
+        (folder / REPORTS).mkdir()
         write_report(result.report, folder / REPORTS / "report.json")
         bundle = finish(folder, _manifest(prepared, target, options, limits, seed, result))
     return CompileResult(bundle, result, prepared.reused)
@@ -223,9 +206,10 @@ def verify(
         CheckpointError: the baseline is not found, or is another checkpoint.
         CalibrationError: a clip or patient also served calibration.
     """
+    from pkecho_edge.model.baseline import baseline_runner
     from pkecho_edge.model.checkpoint import load_checkpoint
 
-    observer = observer or _Silent()
+    observer = observer or SilentObserver()
     with open_bundle(bundle) as engine:
         opened = engine.bundle
         path = find_baseline(opened, baseline, cache or default_cache())
@@ -249,23 +233,9 @@ def verify(
             observer,
         )
     folder = out or opened.path.with_suffix(".report")
+    folder.mkdir(parents=True, exist_ok=True)
     write_report(result.report, folder / "report.json")
     return result
-
-
-def baseline_runner(network: PKEchoNet) -> Callable[[Frames], Logits]:
-    """The FP32 eager network as a function of one clip: u8 [T, 1, H, W] -> f32 [T, 1, H, W]."""
-    import torch
-
-    network.eval()
-
-    def run(frames: Frames) -> Logits:
-        with torch.inference_mode():
-            clip = torch.from_numpy(frames)[None].float() / 255
-            logits: Logits = network(clip)[-1][0].numpy()
-        return logits
-
-    return run
 
 
 def find_baseline(bundle: Bundle, given: Path | None, cache: Path) -> Path:
@@ -439,16 +409,14 @@ def _measure(
     observer.start("speed", None)
     speed = measure_speed(baseline, engine, last[0].frames, engine_size_bytes=engine_bytes)
     observer.done(f"{speed.engine.n} interleaved rounds")
-    gates = evaluate_gates("clip", accuracy, speed, limits)
-    report = make_report(
-        gates=gates,
-        modes={"clip": (accuracy, speed)},
-        machine=machine_facts(),
-        lineage=lineage,
-        data={"description": data.description, "size": list(calibration.size)},
+    report = build_report(
+        {"clip": ModeResult(accuracy, speed)},
+        machine_facts(),
+        {**lineage, "data": data.description},
+        limits=limits,
         warnings=calibration.warnings(),
     )
-    return VerifyResult(accuracy, speed, gates, report)
+    return VerifyResult(accuracy, speed, report.gates, report)
 
 
 def _lineage_of(prepared: _Prepared, target: str) -> dict[str, str]:

@@ -15,10 +15,34 @@ import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from pkecho_edge.errors import UsageError
 
-__all__ = ["StageCache", "StageResult", "default_cache"]
+__all__ = ["Observer", "SilentObserver", "StageCache", "StageResult", "default_cache"]
+
+
+class Observer(Protocol):
+    """Hears how the street goes on; the command line draws bars from it."""
+
+    def start(self, stage: str, total: int | None) -> None:
+        """A stage begins; total steps where they are known."""
+
+    def advance(self) -> None:
+        """One step of the current stage is done."""
+
+    def done(self, note: str) -> None:
+        """The current stage is over, with one line on what came of it."""
+
+
+class SilentObserver:
+    """Draws nothing."""
+
+    def start(self, stage: str, total: int | None) -> None: ...
+
+    def advance(self) -> None: ...
+
+    def done(self, note: str) -> None: ...
 
 
 def default_cache() -> Path:

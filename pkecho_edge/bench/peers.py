@@ -17,8 +17,9 @@ from pkecho_edge.calibration.quantize import quantize_onnx
 from pkecho_edge.data.sources import phantoms
 from pkecho_edge.data.standard import CALIBRATION_SEEDS
 from pkecho_edge.lowering.onnx_export import export_clip_onnx
+from pkecho_edge.model.baseline import baseline_runner
 from pkecho_edge.model.checkpoint import load_checkpoint
-from pkecho_edge.pipeline import Observer, baseline_runner
+from pkecho_edge.stages import Observer
 from pkecho_edge.targets.base import CompileOptions
 from pkecho_edge.verify.speed import summarize_latency
 

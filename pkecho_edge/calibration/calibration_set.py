@@ -17,8 +17,9 @@ from pkecho_edge.errors import CalibrationError
 
 __all__ = ["MINIMUM_CLIPS", "CalibrationEntry", "CalibrationSet", "select_clips"]
 
-MINIMUM_CLIPS = 16
-"""Fewer clips than this are used, with a warning that reaches the report."""
+MINIMUM_CLIPS = 30
+"""Fewer clips than this are used, with a warning that reaches the report. 30 clips are 300 frames,
+what post-training quantization toolkits take by default."""
 
 _SCHEMA = "pkecho-edge/calibration/1"
 _MAX_BYTES = 16 << 20
@@ -157,6 +158,8 @@ class CalibrationSet:
             if not all(isinstance(text, str) for text in (*texts, raw["rule"])):
                 raise ValueError("an entry is not text")
             return cls(entries, raw["rule"], int(raw["seed"]), (int(height), int(width)))
+        except CalibrationError as error:
+            raise CalibrationError(error.what, path=path, remedy=error.remedy) from error
         except OSError as error:
             raise CalibrationError(
                 f"cannot be read ({error.strerror})", path=path, remedy="Check the path"

@@ -27,7 +27,11 @@ def demo(
         raise UsageError("is not empty", path=out, remedy="Delete it, or choose another --out")
     data, bundle = out / "dataset", out / "demo.pkb"
     _write_dataset(data, quiet)
-    say = (lambda _: None) if quiet else console.print
+
+    def say(line: str) -> None:
+        if not quiet:
+            console.print(line)
+
     say(f"\n[bold]pkecho-edge compile --data {data} --out {bundle}[/]")
     compile_(data=data, out=bundle, quiet=quiet)
     say(f"\n[bold]pkecho-edge verify {bundle} --data {data}[/]")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -17,6 +18,9 @@ from pkecho_edge.cli.console import (
     parse_size,
 )
 from pkecho_edge.errors import UsageError
+
+if TYPE_CHECKING:
+    from pkecho_edge.data.recording import Recording
 
 __all__ = ["phantom"]
 
@@ -49,7 +53,7 @@ def phantom(
     with Bars(quiet) as bars:
         bars.start("phantom recordings", clips)
 
-        def counted():  # type: ignore[no-untyped-def]
+        def counted() -> Iterator[Recording]:
             workers = os.cpu_count() or 1
             for recording in phantom_recordings(specs, size=parse_size(size), workers=workers):
                 yield recording

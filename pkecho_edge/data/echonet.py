@@ -42,7 +42,7 @@ from pkecho_edge.errors import DatasetError, RecordingError, UsageError
 
 __all__ = ["EchoNetDataset", "Skipped", "iterate", "write_echonet"]
 
-_MAX_CSV_BYTES = 512 << 20
+_MAX_CSV_BYTES = 128 << 20  # three times the largest table of the published dataset
 # RuntimeError: an encrypted archive, or a compression that zipfile does not know
 _BROKEN_ARCHIVE = (
     zipfile.BadZipFile,
@@ -82,7 +82,8 @@ class EchoNetDataset(Sequence[Recording]):
 
     Attributes:
         identifiers, patients: of the usable recordings, in the order of FileList.csv.
-        skipped: what was left out, and why. Other splits are not skipped, they are not asked for.
+        skipped: what was left out, and why; iterating adds the recordings that turn out to be
+            unreadable. Other splits are not skipped, they are not asked for.
 
     Args:
         root: the folder.
@@ -104,21 +105,22 @@ class EchoNetDataset(Sequence[Recording]):
         if (self.root / EXTRA_NAME).is_file():
             extra = _by_identifier(_read_csv(self.root / EXTRA_NAME, EXTRA_COLUMNS))
         self._entries: list[_Entry] = []
-        skipped: list[Skipped] = []
+        self.skipped: list[Skipped] = []
         seen: set[str] = set()
         for row in files:
             name = _identifier(row["FileName"])
             side = row["Split"].strip().upper()
+            # noted before the split is looked at: a recording must not serve two of them
+            again = name in seen
+            seen.add(name)
             if split is not None and side in SPLITS and side != split.upper():
                 continue
             try:
-                if name in seen:
+                if again:
                     raise _Unusable("it is listed twice")
                 self._entries.append(self._entry(name, side, row, tracings, extra))
-                seen.add(name)
             except _Unusable as reason:
-                skipped.append(Skipped(name, str(reason)))
-        self.skipped = tuple(skipped)
+                self.skipped.append(Skipped(name, str(reason)))
         self.identifiers = tuple(entry.identifier for entry in self._entries)
         self.patients = tuple(entry.patient for entry in self._entries)
 
@@ -168,8 +170,8 @@ class EchoNetDataset(Sequence[Recording]):
         """Decode one recording, or a slice of them (all at once in memory).
 
         Raises:
-            RecordingError: the video cannot be read, is shorter than its traces say, or its
-                masks do not fit it.
+            RecordingError: the video cannot be read, is shorter than its traces say, its masks do
+                not fit it, or its ED or ES mask is missing or empty.
             IndexError: no such recording.
         """
         if isinstance(index, slice):
@@ -185,7 +187,7 @@ class EchoNetDataset(Sequence[Recording]):
                     remedy="Replace the video, or leave the recording out",
                 )
         labelled, masks = self._labels(entry, frames.shape)
-        return Recording(
+        recording = Recording(
             identifier=entry.identifier,
             patient=entry.patient,
             source=entry.source,
@@ -199,6 +201,19 @@ class EchoNetDataset(Sequence[Recording]):
             quality=entry.quality,
             split=entry.split,
         )
+        for name, frame in zip(("ED", "ES"), entry.ed_es, strict=True):
+            mask = recording.truth(frame)
+            if mask is None or not mask.any():
+                raise RecordingError(
+                    f"{name} frame {frame} has no mask, or an empty one",
+                    path=video,
+                    remedy="Trace it again, or leave the recording out",
+                )
+        return recording
+
+    def __iter__(self) -> Iterator[Recording]:
+        """Every readable recording, one at a time; the others are added to `skipped`."""
+        return iterate(self, lambda skipped: None)
 
     def _labels(
         self, entry: _Entry, shape: tuple[int, ...]
@@ -215,14 +230,18 @@ def iterate(dataset: EchoNetDataset, on_skip: Callable[[Skipped], None]) -> Iter
     """Every readable recording, one at a time; the others go to `on_skip` with their reason.
 
     `on_skip` first gets `dataset.skipped`, then each recording that fails to decode, as it comes.
+    The latter are added to `dataset.skipped`, each reason once however often it comes up.
     """
-    for skipped in dataset.skipped:
+    for skipped in tuple(dataset.skipped):
         on_skip(skipped)
     for index, identifier in enumerate(dataset.identifiers):
         try:
             recording = dataset[index]
         except RecordingError as error:
-            on_skip(Skipped(identifier, error.what))
+            skipped = Skipped(identifier, error.what)
+            if skipped not in dataset.skipped:
+                dataset.skipped.append(skipped)
+                on_skip(skipped)
         else:
             yield recording
 
@@ -287,7 +306,7 @@ def _frame(text: str) -> int:
         value = float(text)
     except ValueError:
         value = math.nan
-    if not (math.isfinite(value) and value >= 0 and value == int(value)):
+    if not (0 <= value < 1e9 and value == int(value)):
         raise _Unusable(f"{text!r} is not a frame number")
     return int(value)
 

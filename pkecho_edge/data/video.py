@@ -16,6 +16,7 @@ import av
 import numpy as np
 from av.container import InputContainer
 from av.error import FFmpegError
+from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
@@ -70,6 +71,8 @@ def _decode(file: BinaryIO, path: Path) -> tuple[NDArray[np.uint8], float | None
         if not container.streams.video:
             raise RecordingError("there is no picture in it", path=path, remedy=_REPLACE)
         stream = container.streams.video[0]
+        if not isinstance(stream.codec_context, VideoCodecContext):  # None for an unknown codec
+            raise RecordingError("no decoder knows its codec", path=path, remedy=_REPLACE)
         # one thread: a truncated file ends at the same frame every time
         stream.thread_type = "NONE"
         _check_size(stream.codec_context.width, stream.codec_context.height, stream.frames, path)
@@ -151,7 +154,7 @@ def _encode(path: Path, frames: NDArray[np.uint8], frame_rate_hz: float) -> None
         stream = container.add_stream("mjpeg", rate=rate, options={"flags": "+bitexact"})
         stream.height, stream.width = frames.shape[1:]
         stream.pix_fmt = "yuvj420p"
-        stream.codec_context.qmin = stream.codec_context.qmax = 2  # the encoder's finest
+        stream.codec_context.qmin = stream.codec_context.qmax = 1  # the finest quantizer
         for picture in frames:
             frame = VideoFrame.from_ndarray(picture, format="gray").reformat(format="yuvj420p")
             container.mux(stream.encode(frame))

@@ -33,7 +33,7 @@ Array = NDArray[np.float64]
 
 DISCS = 20
 _PIXELS_PER_SAMPLE = 0.25
-_ROUND = 1e-9  # moments that differ by less, relative to their sum, are those of a round mask
+_ROUND = 1e-9  # rounding error: moments closer than this, relative to their sum, are equal
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,7 @@ def _widths(mask: Mask, spacing: Spacing, axis: LongAxis, heights: Array) -> Arr
     reach = float(np.abs(across) @ pixel)  # interpolation spreads each pixel this far
     low, high = float(offsets.min()) - reach, float(offsets.max()) + reach
     finest = _PIXELS_PER_SAMPLE / float(np.max(np.abs(across) / pixel))
-    count = math.ceil((high - low) / finest)
+    count = math.ceil((high - low) / finest - _ROUND)  # one count wherever the mask lies
     step = (high - low) / count
     places = low + (np.arange(count) + 0.5) * step
     points = (

@@ -12,6 +12,7 @@ import json
 import os
 import pickle
 import tempfile
+import warnings
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
@@ -181,7 +182,9 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], NetworkConfig | No
 
 def _read_pickle(path: Path) -> dict[str, Tensor]:
     try:
-        loaded: Any = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # our error says what matters about the file
+            loaded: Any = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         with path.open("rb") as file:
             pickled = file.read(2).startswith((b"\x80", b"PK"))  # protocol 2 or newer, or a zip

@@ -255,7 +255,9 @@ def _summary(
 ) -> Summary:
     """Mean, interval over patients and worst clip of one value per row; nan ones do not count."""
     interval = bootstrap_mean_interval(list(values), _patients(rows))
-    counted = [(v, row.identifier) for v, row in zip(values, rows, strict=True) if not math.isnan(v)]
+    counted = [
+        (v, row.identifier) for v, row in zip(values, rows, strict=True) if not math.isnan(v)
+    ]
     pick = min if worst == "lowest" else max
     extreme, clip = pick(counted, key=lambda pair: pair[0]) if counted else (math.nan, None)
     return Summary(

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, TypeGuard
 
 from pkecho_edge.errors import (
     AccuracyGateFailed,
@@ -185,7 +185,7 @@ def _finite_logits_gate(mode: str, accuracy: AccuracyResult | None) -> Gate:
 
 
 def verdict(gates: Iterable[Gate]) -> Verdict:
-    """"fail" on any false gate, else "incomplete" on any null one or on no gate at all."""
+    """Any false gate: "fail"; else any null one, or no gate at all: "incomplete"; else "pass"."""
     results = [gate.passed for gate in gates]
     if any(passed is False for passed in results):
         return "fail"
@@ -276,8 +276,12 @@ def check_limits(limits: Mapping[str, object], path: Path | None = None) -> None
     for name, limit in limits.items():
         if name not in known:
             raise UsageError(f"{name!r} is no gate", path=path, remedy=f"Use {', '.join(known)}")
-        is_number = isinstance(limit, (int, float)) and not isinstance(limit, bool)
-        if not is_number or not math.isfinite(limit) or limit < 0:  # type: ignore[arg-type,operator]
+        number = float(limit) if _is_number(limit) else math.nan
+        if not 0 <= number < math.inf:
             raise UsageError(
                 f"the limit of {name} is {limit!r}", path=path, remedy="Give a number >= 0"
             )
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -30,8 +30,9 @@ _FLAGS = {
     "dotprod": ("asimddp",),
     "i8mm": ("i8mm",),
 }
-"""The instruction sets that decide INT8 and half-precision speed -> their names in /proc/cpuinfo."""
+"""Instruction sets that decide INT8 and half-precision speed -> their names in /proc/cpuinfo."""
 
+_GOVERNOR = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
@@ -49,7 +50,7 @@ def machine_facts() -> MachineFacts:
             **parse_cpuinfo(cpuinfo),
             "architecture": platform.machine(),
             "cores_usable": usable_cores(),
-            "governor": _read(Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")) or None,
+            "governor": _read(_GOVERNOR) or None,
         },
         "memory_gib": _memory_gib(_read(Path("/proc/meminfo"))),
         "load_average": _load_average(),

@@ -21,7 +21,7 @@ from pkecho_edge.errors import UsageError
 from pkecho_edge.verify.machine import peak_memory_mb
 
 __all__ = ["CV_LIMIT", "PEAK_MEMORY_LABEL", "SPEEDUP_RULE", "SideTiming", "SpeedResult"]
-__all__ += ["measure_speed"]
+__all__ += ["measure_speed", "summarize_latency"]
 
 Frames: TypeAlias = NDArray[np.uint8]
 """u8 [T, 1, H, W]."""

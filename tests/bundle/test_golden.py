@@ -84,6 +84,15 @@ def test_a_shifted_boundary_fails(golden: GoldenVectors, shift: float) -> None:
     assert result.area_difference_fraction > 0.02
 
 
+def test_few_pixels_that_are_much_of_a_small_area_fail(golden: GoldenVectors) -> None:
+    logits = golden.logits.copy()
+    logits[1, 0, 0, :15] = 1
+    result = compare(golden, logits, TOLERANCES)
+    assert result.pixels_differ_fraction < TOLERANCES.pixels_fraction
+    assert result.area_difference_fraction > TOLERANCES.area_fraction
+    assert not result.passed
+
+
 def test_equal_areas_in_the_wrong_place_fail(golden: GoldenVectors) -> None:
     result = compare(golden, np.roll(golden.logits, 5, axis=-1), TOLERANCES)
     assert result.area_difference_fraction == 0

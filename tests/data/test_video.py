@@ -97,6 +97,31 @@ def test_a_truncated_video_is_refused(
         read_video(path)
 
 
+def test_an_unknown_codec_is_refused(tmp_path: Path, frames: NDArray[np.uint8]) -> None:
+    path = tmp_path / "a.avi"
+    write_mjpg_avi(path, frames, 50)
+    path.write_bytes(path.read_bytes().replace(b"MJPG", b"\xc3Q\x01Z"))
+
+    with pytest.raises(RecordingError, match="codec"):
+        read_video(path)
+
+
+def test_damage_anywhere_ends_in_a_plain_error(tmp_path: Path, frames: NDArray[np.uint8]) -> None:
+    path = tmp_path / "a.avi"
+    write_mjpg_avi(path, frames, 50)
+    whole = path.read_bytes()
+    rng = np.random.default_rng(0)
+    for start in range(0, 600, 8):  # the headers, where sizes and counts stand
+        damaged = bytearray(whole)
+        damaged[start : start + 4] = rng.bytes(4)
+        path.write_bytes(damaged)
+        try:
+            found, _ = read_video(path)
+        except RecordingError:
+            continue  # any other exception would end the test
+        assert len(found) >= 1
+
+
 @pytest.mark.parametrize(
     "playlist",
     ["#EXTM3U\n#EXTINF:1,\n{}\n#EXT-X-ENDLIST\n", "ffconcat version 1.0\nfile '{}'\n"],

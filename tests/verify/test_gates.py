@@ -1,0 +1,293 @@
+"""What passes, what fails, what is incomplete, and the exit code of each."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from pkecho_edge.data.clip import Clip
+from pkecho_edge.errors import (
+    AccuracyGateFailed,
+    SpeedGateFailed,
+    UsageError,
+    VerificationIncomplete,
+)
+from pkecho_edge.verify.accuracy import AccuracyResult, measure_accuracy
+from pkecho_edge.verify.gates import (
+    DEFAULT_LIMITS,
+    MIN_PATIENTS,
+    Gate,
+    check_gates,
+    evaluate_gates,
+    exit_code,
+    load_gates,
+    verdict,
+)
+from pkecho_edge.verify.speed import SpeedResult
+
+Network = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+MakeClip = Callable[..., Clip]
+TimeSides = Callable[[float, float], SpeedResult]
+
+
+def results(gates: tuple[Gate, ...]) -> dict[str, bool | None]:
+    return {gate.name: gate.passed for gate in gates}
+
+
+def gate(passed: bool | None, name: str = "dsc_drift") -> Gate:
+    return Gate(name, "clip", 0.5, None if passed is None else 0.1, "points", passed)
+
+
+def test_an_engine_identical_to_the_baseline_and_faster_passes(
+    unchanged: AccuracyResult, time_sides: TimeSides
+) -> None:
+    gates = evaluate_gates("clip", unchanged, time_sides(40, 10))
+
+    assert set(results(gates)) == {*DEFAULT_LIMITS, "finite_logits"}
+    assert verdict(gates) == "pass"
+    assert exit_code(gates) == 0
+    check_gates(gates)
+
+
+def test_an_engine_that_erodes_fails_with_3(
+    degraded: AccuracyResult, time_sides: TimeSides
+) -> None:
+    gates = evaluate_gates("clip", degraded, time_sides(40, 10))
+
+    assert results(gates) == {
+        "finite_logits": True,
+        "dsc_drift": False,
+        "dsc_drift_worst_clip": False,
+        "ef_drift": False,
+        "speedup": True,
+    }
+    assert exit_code(gates) == 3
+    with pytest.raises(AccuracyGateFailed, match=r"report\.json: .*dsc_drift .clip. 5"):
+        check_gates(gates, path=Path("report.json"))
+
+
+def test_a_slower_engine_fails_with_4(unchanged: AccuracyResult, time_sides: TimeSides) -> None:
+    gates = evaluate_gates("clip", unchanged, time_sides(10, 11))
+
+    assert verdict(gates) == "fail"
+    assert exit_code(gates) == 4
+    with pytest.raises(SpeedGateFailed, match=r"speedup .clip. 0.909 x, limit >= 1"):
+        check_gates(gates)
+
+
+def test_accuracy_beats_speed(degraded: AccuracyResult, time_sides: TimeSides) -> None:
+    gates = evaluate_gates("clip", degraded, time_sides(10, 20))
+
+    assert results(gates)["speedup"] is False
+    assert exit_code(gates) == 3
+    with pytest.raises(AccuracyGateFailed, match="speedup"):  # and says both
+        check_gates(gates)
+
+
+def test_without_truth_verification_is_incomplete(
+    make_clip: MakeClip, baseline: Network, time_sides: TimeSides
+) -> None:
+    clips = [make_clip(f"p{index}", truth=False) for index in range(5)]
+    accuracy = measure_accuracy(baseline, baseline, clips)
+
+    gates = evaluate_gates("clip", accuracy, time_sides(40, 10))
+
+    assert results(gates)["dsc_drift"] is None
+    assert results(gates)["dsc_drift_worst_clip"] is None
+    assert verdict(gates) == "incomplete"
+    assert exit_code(gates) == 8
+    with pytest.raises(VerificationIncomplete, match="no clip with ground truth"):
+        check_gates(gates)
+    check_gates(gates, allow_incomplete=True)
+
+
+@pytest.mark.parametrize("n_patients", range(1, MIN_PATIENTS + 1))
+def test_an_interval_needs_enough_patients_however_many_clips(
+    n_patients: int, make_clip: MakeClip, baseline: Network
+) -> None:
+    clips = [
+        make_clip(f"p{patient}", f"clip{index}")
+        for patient, index in itertools.product(range(n_patients), range(4))
+    ]
+
+    found = results(evaluate_gates("clip", measure_accuracy(baseline, baseline, clips), None))
+
+    assert found["dsc_drift"] is (True if n_patients >= MIN_PATIENTS else None)
+    assert found["dsc_drift_worst_clip"] is True
+
+
+def test_the_dsc_gate_is_on_the_upper_end_of_the_interval(unchanged: AccuracyResult) -> None:
+    dsc = dataclasses.replace(unchanged.drift.dsc, mean=0.4, low=0.1, high=0.6)
+    drift = dataclasses.replace(unchanged.drift, dsc=dsc)
+
+    gates = evaluate_gates("clip", dataclasses.replace(unchanged, drift=drift), None)
+
+    (found,) = (gate for gate in gates if gate.name == "dsc_drift")
+    assert (found.value, found.passed) == (0.6, False)
+
+
+def test_what_was_not_measured_at_all_is_null() -> None:
+    gates = evaluate_gates("stream", None, None)
+
+    assert set(results(gates).values()) == {None}
+    assert {gate.mode for gate in gates} == {"stream"}
+    assert all(gate.reason for gate in gates)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("field", ["high", "worst"])
+def test_a_value_that_is_no_number_is_null(
+    unchanged: AccuracyResult, field: str, value: float
+) -> None:
+    dsc = unchanged.drift.dsc
+    dsc = (
+        dataclasses.replace(dsc, high=value)
+        if field == "high"
+        else dataclasses.replace(dsc, worst=value)
+    )
+    drift = dataclasses.replace(unchanged.drift, dsc=dsc)
+
+    found = results(evaluate_gates("clip", dataclasses.replace(unchanged, drift=drift), None))
+
+    assert found["dsc_drift" if field == "high" else "dsc_drift_worst_clip"] is None
+
+
+def test_a_speedup_that_is_no_number_is_null(
+    unchanged: AccuracyResult, time_sides: TimeSides
+) -> None:
+    gates = evaluate_gates("clip", unchanged, time_sides(0, 0))
+
+    assert results(gates)["speedup"] is None
+    assert exit_code(gates) == 8
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_nan_or_inf_logits_fail_even_where_no_mask_changes(
+    bad: float, five_clips: list[Clip], baseline: Network, time_sides: TimeSides
+) -> None:
+    def one_bad_background_pixel(frames: NDArray[np.uint8]) -> NDArray[np.float32]:
+        logits = baseline(frames)
+        logits[1, 0, 0, 0] = bad
+        return logits
+
+    accuracy = measure_accuracy(baseline, one_bad_background_pixel, five_clips)
+    gates = evaluate_gates("clip", accuracy, time_sides(40, 10))
+
+    assert results(gates)["finite_logits"] is False
+    assert exit_code(gates) == 3
+    with pytest.raises(AccuracyGateFailed, match="5 clips with nan or inf"):
+        check_gates(gates)
+
+
+def test_nan_everywhere_fails(five_clips: list[Clip], baseline: Network) -> None:
+    accuracy = measure_accuracy(
+        baseline, lambda frames: np.full(frames.shape, np.nan, np.float32), five_clips
+    )
+
+    found = results(evaluate_gates("clip", accuracy, None))
+
+    assert found["finite_logits"] is found["dsc_drift"] is found["ef_drift"] is False
+
+
+def test_an_ejection_fraction_only_the_engine_lacks_fails(
+    five_clips: list[Clip], baseline: Network
+) -> None:
+    def blank_on_one_clip(frames: NDArray[np.uint8]) -> NDArray[np.float32]:
+        calls.append(1)
+        logits = baseline(frames)
+        if len(calls) == 1:
+            logits[-1] = -5
+        return logits
+
+    calls: list[int] = []
+    accuracy = measure_accuracy(baseline, blank_on_one_clip, five_clips)
+    (found,) = (g for g in evaluate_gates("clip", accuracy, None) if g.name == "ef_drift")
+
+    assert found.value == 0  # over the other four: would pass
+    assert found.passed is False
+    assert "on 1 clips" in found.reason
+
+
+def test_pixel_disagreement_is_a_gate_only_when_asked_for(degraded: AccuracyResult) -> None:
+    assert "pixel_disagreement" not in results(evaluate_gates("clip", degraded, None))
+
+    gates = evaluate_gates("clip", degraded, None, {"pixel_disagreement": 1.0})
+
+    assert results(gates)["pixel_disagreement"] is False
+    assert "dsc_drift" in results(gates)  # a default gate that is not named stays
+
+
+def test_a_gate_cannot_pass_without_a_number() -> None:
+    for value in (None, math.nan, math.inf):
+        with pytest.raises(ValueError, match="cannot pass"):
+            Gate("dsc_drift", "clip", 0.5, value, "points", True)
+
+
+@pytest.mark.parametrize(
+    ("passed", "word", "code"),
+    [
+        ((True, True), "pass", 0),
+        ((True, None), "incomplete", 8),
+        ((None, False), "fail", 3),
+        ((), "incomplete", 8),
+    ],
+)
+def test_the_verdict_is_that_of_the_worst_gate(
+    passed: tuple[bool | None, ...], word: str, code: int
+) -> None:
+    gates = [gate(p) for p in passed]
+
+    assert verdict(gates) == word
+    assert exit_code(gates) == code
+
+
+def test_a_slow_engine_with_unmeasured_accuracy_is_a_failure() -> None:
+    assert exit_code([gate(None), gate(False, "speedup")]) == 4
+
+
+def test_limits_from_a_file_replace_the_default_ones(tmp_path: Path) -> None:
+    path = tmp_path / "gates.toml"
+    path.write_text("[gates]\ndsc_drift = 0.2\nspeedup = 3\n")
+
+    assert load_gates(path) == {**DEFAULT_LIMITS, "dsc_drift": 0.2, "speedup": 3.0}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[gates]\ndsc_drfit = 0.2",
+        "[gates]\ndsc_drift = nan",
+        "[gates]\ndsc_drift = inf",
+        "[gates]\ndsc_drift = -1",
+        "[gates]\ndsc_drift = true",
+        '[gates]\ndsc_drift = "0.5"',
+        "dsc_drift = 0.5",
+        "gates = 1",
+        "[gates]\n[other]",
+        "[gates",
+        "",
+    ],
+)
+def test_a_gates_file_with_a_mistake_is_refused(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "gates.toml"
+    path.write_text(text)
+
+    with pytest.raises(UsageError, match=r"gates\.toml"):
+        load_gates(path)
+
+
+def test_a_missing_gates_file_is_a_usage_error(tmp_path: Path) -> None:
+    with pytest.raises(UsageError):
+        load_gates(tmp_path / "none.toml")
+
+
+def test_limits_given_in_code_are_checked_too(unchanged: AccuracyResult) -> None:
+    with pytest.raises(UsageError, match="dsc_drop"):
+        evaluate_gates("clip", unchanged, None, {"dsc_drop": 1.0})
