@@ -30,6 +30,10 @@ def train_(
     backbone: Annotated[str, typer.Option(help="resnet18, resnet34 or resnet50.")] = "resnet18",
     size: SizeOption = "128",
     steps: Annotated[int, typer.Option(help="Optimiser steps.", min=1)] = 1600,
+    stop_after: Annotated[
+        int | None,
+        typer.Option(help="End after this step of the schedule; default: all.", min=1),
+    ] = None,
     batch: Annotated[int, typer.Option(help="Clips per step.", min=1)] = 8,
     learning_rate: Annotated[float, typer.Option(help="Of Adam, at the first step.")] = 1e-3,
     seed: Annotated[int, typer.Option(help="Of weights, order and augmentation.", min=0)] = 0,
@@ -47,7 +51,12 @@ def train_(
     from pkecho_edge.training.loop import Progress, TrainingConfig, train
 
     config = TrainingConfig(
-        steps=steps, batch=batch, learning_rate=learning_rate, seed=seed, bfloat16=bfloat16
+        steps=steps,
+        batch=batch,
+        learning_rate=learning_rate,
+        seed=seed,
+        bfloat16=bfloat16,
+        stop_after=stop_after,
     )
     torch.manual_seed(seed)
     torch.set_num_threads(os.cpu_count() or 1)
@@ -75,7 +84,7 @@ def train_(
                     f"DSC {progress.dsc:.4f}"
                 )
 
-        bars.start("training", steps)
+        bars.start("training", config.last_step)
         checkpoint = train(network, clips, config, out, on_step)
         bars.done(f"loss {last[0].loss:.3f}")
     if not quiet:

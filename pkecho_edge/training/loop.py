@@ -27,7 +27,8 @@ class TrainingConfig:
     """The recipe.
 
     Attributes:
-        steps: optimiser steps in all.
+        steps: optimiser steps of the schedule.
+        stop_after: end after this step of the schedule; None runs all of it.
         batch: clips per step.
         learning_rate: of Adam at the first step, then times (1 - step / steps) ** power.
         power: of the poly schedule.
@@ -45,10 +46,21 @@ class TrainingConfig:
     bfloat16: bool = True
     save_every: int = 200
     augmentation: Augmentation = field(default_factory=Augmentation)
+    stop_after: int | None = None
 
     def __post_init__(self) -> None:
+        if self.stop_after is not None and not 1 <= self.stop_after <= self.steps:
+            raise UsageError(
+                f"cannot stop after step {self.stop_after} of {self.steps}",
+                remedy="Stop after 1 to --steps",
+            )
         if min(self.steps, self.batch, self.save_every) < 1 or self.learning_rate <= 0:
             raise UsageError("steps, batch, save_every and learning_rate must be positive")
+
+    @property
+    def last_step(self) -> int:
+        """The number of steps that are really taken."""
+        return self.stop_after or self.steps
 
 
 @dataclass(frozen=True)
@@ -104,11 +116,11 @@ def train(
                     remedy="Lower the learning rate or train without bfloat16",
                 )
             log.writerow([step, f"{loss:.5f}", f"{dsc:.5f}", f"{rate:.3e}"])
-            if step % config.save_every == 0 or step == config.steps:
+            if step % config.save_every == 0 or step == config.last_step:
                 file.flush()
                 os.fsync(file.fileno())
                 save_checkpoint(network, checkpoint, metadata=_notes(config, step, len(clips)))
-            on_step(Progress(step, config.steps, loss, dsc, rate))
+            on_step(Progress(step, config.last_step, loss, dsc, rate))
     network.eval()
     return checkpoint
 
@@ -129,9 +141,9 @@ def _check(clips: Sequence[Clip]) -> None:
 def _batches(
     clips: Sequence[Clip], config: TrainingConfig, generator: torch.Generator
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """`steps` batches of (u8 [B, T, 1, H, W], bool [B, 2, 1, H, W]), each epoch shuffled anew."""
+    """`last_step` batches of (u8 [B, T, 1, H, W], bool [B, 2, 1, H, W]), each epoch shuffled anew."""
     queue: list[int] = []
-    for _ in range(config.steps):
+    for _ in range(config.last_step):
         while len(queue) < config.batch:
             queue += torch.randperm(len(clips), generator=generator).tolist()
         picked, queue = [clips[i] for i in queue[: config.batch]], queue[config.batch :]
