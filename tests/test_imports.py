@@ -19,7 +19,7 @@ import pkecho_edge
 PACKAGE = Path(pkecho_edge.__file__).parent
 
 LAYERS = (
-    ("errors",),
+    ("errors", "files"),
     ("model", "lowering", "data", "metrics"),
     ("pruning", "calibration", "targets", "bundle", "verify", "training", "runtime", "stages"),
     ("tuning",),

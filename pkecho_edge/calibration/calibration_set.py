@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from hashlib import sha256
@@ -14,6 +12,7 @@ import numpy as np
 
 from pkecho_edge.data.clip import Clip
 from pkecho_edge.errors import CalibrationError
+from pkecho_edge.files import write_atomically
 
 __all__ = ["MINIMUM_CLIPS", "CalibrationEntry", "CalibrationSet", "select_clips"]
 
@@ -126,18 +125,7 @@ class CalibrationSet:
 
     def save(self, path: Path) -> None:
         """Write the file, whole or not at all."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(
-            "w", dir=path.parent, prefix=f".{path.name}.", delete=False
-        ) as file:
-            try:
-                file.write(self._text())
-                file.flush()
-                os.fsync(file.fileno())
-                os.replace(file.name, path)
-            except BaseException:
-                os.unlink(file.name)
-                raise
+        write_atomically(path, self._text().encode())
 
     @classmethod
     def load(cls, path: Path) -> CalibrationSet:

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +19,7 @@ import numpy as np
 
 from pkecho_edge.data.clip import Clip
 from pkecho_edge.errors import MissingDependency, PkechoEdgeError
+from pkecho_edge.files import write_atomically
 
 if TYPE_CHECKING:
     import onnx
@@ -82,7 +81,7 @@ def quantize_onnx(graph: Path, clips: Sequence[Clip], path: Path) -> Quantizatio
         raise PkechoEdgeError(
             "no convolution was quantized", path=graph, remedy="Report it with the graph attached"
         )
-    _write(quantized.SerializeToString(deterministic=True), path)
+    write_atomically(path, quantized.SerializeToString(deterministic=True))
     return QuantizationReport(path, "cpu", len(feeds), integer, len(convolutions) - integer)
 
 
@@ -112,16 +111,3 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-def _write(data: bytes, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(
-        dir=path.parent, prefix=f".{path.name}.", delete=False
-    ) as file:
-        try:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-            os.replace(file.name, path)
-        except BaseException:
-            os.unlink(file.name)
-            raise

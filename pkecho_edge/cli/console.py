@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -24,6 +22,7 @@ from rich.progress import (
 )
 
 from pkecho_edge.errors import UsageError
+from pkecho_edge.files import write_atomically
 
 __all__ = ["Bars", "DebugOption", "JsonOption", "QuietOption", "SizeOption"]
 __all__ += ["console", "debugging", "errors", "parse_size", "write_json"]
@@ -82,12 +81,8 @@ def write_json(path: Path, document: Mapping[str, Any]) -> None:
         UsageError: the folder cannot be written.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
-            json.dump(document, file, indent=2, allow_nan=False)
-            file.write("\n")
-        os.chmod(file.name, 0o644)
-        os.replace(file.name, path)
+        text = json.dumps(document, indent=2, allow_nan=False) + "\n"
+        write_atomically(path, text.encode())
     except OSError as error:
         raise UsageError(
             f"cannot be written ({error.strerror})", path=path, remedy="Choose another folder"

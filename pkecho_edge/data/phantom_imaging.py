@@ -168,9 +168,12 @@ class Scanner:
         return np.stack([(radius - self._radii[0]) / step_r, (angle - self._angles[0]) / step_a])
 
     def mask(self, contracted: float) -> NDArray[np.bool_]:
-        """The exact cavity bool [H, W]: pixel centres inside the border."""
+        """The exact cavity bool [H, W]: pixel centres inside the border and inside the sector."""
         polar = local_polar(shape_at(self.anatomy, contracted), self._pixel_x, self._pixel_z)
-        return np.asarray(polar.depth_mm < 0)
+        line, sample = self._to_lines
+        seen = (line >= 0) & (line <= len(self._radii) - 1)
+        seen &= (sample >= 0) & (sample <= len(self._angles) - 1)
+        return np.asarray((polar.depth_mm < 0) & seen)
 
     def frame(self, contracted: float, time_s: float) -> NDArray[np.uint8]:
         """One frame u8 [H, W]; black outside the sector."""

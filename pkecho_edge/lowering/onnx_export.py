@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
-import tempfile
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +14,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from pkecho_edge.errors import PkechoEdgeError
+from pkecho_edge.files import write_atomically
 from pkecho_edge.lowering.clip_graph import ClipGraph
 from pkecho_edge.model.network import PKEchoNet
 
@@ -73,7 +72,7 @@ def export_clip_onnx(
     model.graph.name = "pkecho_clip"
     _inline_shared_weights(model.graph)
     onnx.checker.check_model(model, full_check=True)
-    _write(model.SerializeToString(deterministic=True), path)
+    write_atomically(path, model.SerializeToString(deterministic=True))
     return ExportReport(path, OPSET, len(model.graph.node), parity)
 
 
@@ -115,18 +114,3 @@ def _inline_shared_weights(graph: onnx.GraphProto) -> None:
         node.input[:] = [renamed.get(name, name) for name in node.input]
     del graph.node[:]
     graph.node.extend(kept)
-
-
-def _write(data: bytes, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(
-        dir=path.parent, prefix=f".{path.name}.", delete=False
-    ) as file:
-        try:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-            os.replace(file.name, path)
-        except BaseException:
-            os.unlink(file.name)
-            raise

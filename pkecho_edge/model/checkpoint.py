@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import pickle
-import tempfile
 import warnings
 from collections.abc import Mapping
 from importlib import resources
@@ -22,6 +20,7 @@ import torch
 from torch import Tensor
 
 from pkecho_edge.errors import CheckpointError
+from pkecho_edge.files import write_atomically
 from pkecho_edge.model.configuration import NetworkConfig
 from pkecho_edge.model.network import PKEchoNet
 from pkecho_edge.model.resnet import BACKBONES
@@ -81,20 +80,7 @@ def save_checkpoint(
     header = {"format": _FORMAT, "config": network.config.as_dict()}
     tensors = {name: _stored(name, t, half) for name, t in network.state_dict().items()}
     data = save(tensors, metadata={_KEY: json.dumps(header, sort_keys=True), **(metadata or {})})
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(
-        dir=path.parent, prefix=f".{path.name}.", delete=False
-    ) as file:
-        try:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-            os.chmod(file.name, 0o644)
-            os.replace(file.name, path)
-        except BaseException:
-            os.unlink(file.name)
-            raise
+    write_atomically(Path(path), data)
 
 
 def _stored(name: str, tensor: Tensor, half: bool) -> Tensor:
@@ -224,9 +210,7 @@ def _recognise(tensors: Mapping[str, Tensor], path: Path) -> NetworkConfig:
         position.shape[1:] if position is not None and position.ndim == 3 else (10, 32)
     )
     refinements = len({name.split(".")[2] for name in tensors if name.startswith("kss.bias.")})
-    configs = [
-        NetworkConfig(name, int(frames), int(channels), refinements or 3) for name in BACKBONES
-    ]
+    configs = [NetworkConfig(name, int(frames), int(channels), refinements) for name in BACKBONES]
     return min(configs, key=lambda config: _misfits(config, tensors))
 
 

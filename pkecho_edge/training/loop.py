@@ -141,7 +141,7 @@ def _check(clips: Sequence[Clip]) -> None:
 def _batches(
     clips: Sequence[Clip], config: TrainingConfig, generator: torch.Generator
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """`last_step` batches of (u8 [B, T, 1, H, W], bool [B, 2, 1, H, W]), each epoch shuffled anew."""
+    """`last_step` batches, u8 [B, T, 1, H, W] and bool [B, 2, 1, H, W]; each epoch shuffled anew."""
     queue: list[int] = []
     for _ in range(config.last_step):
         while len(queue) < config.batch:
@@ -166,6 +166,8 @@ def _step(
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=config.bfloat16):
         predictions = network(clips)
     loss = deep_dice_loss(predictions, masks)
+    if not torch.isfinite(loss):
+        return float(loss.detach()), float("nan")  # before it reaches the weights
     optimiser.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
     torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
