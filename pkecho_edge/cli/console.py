@@ -22,7 +22,6 @@ from rich.progress import (
 )
 
 from pkecho_edge.errors import UsageError
-from pkecho_edge.files import write_atomically
 
 __all__ = ["Bars", "DebugOption", "JsonOption", "QuietOption", "SizeOption"]
 __all__ += ["console", "debugging", "errors", "parse_size", "write_json"]
@@ -80,6 +79,8 @@ def write_json(path: Path, document: Mapping[str, Any]) -> None:
     Raises:
         UsageError: the folder cannot be written.
     """
+    from pkecho_edge.files import write_atomically
+
     try:
         text = json.dumps(document, indent=2, allow_nan=False) + "\n"
         write_atomically(path, text.encode())

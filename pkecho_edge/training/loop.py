@@ -141,7 +141,7 @@ def _check(clips: Sequence[Clip]) -> None:
 def _batches(
     clips: Sequence[Clip], config: TrainingConfig, generator: torch.Generator
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """`last_step` batches, u8 [B, T, 1, H, W] and bool [B, 2, 1, H, W]; each epoch shuffled anew."""
+    """`last_step` batches: u8 [B, T, 1, H, W] and bool [B, 2, 1, H, W], shuffled per epoch."""
     queue: list[int] = []
     for _ in range(config.last_step):
         while len(queue) < config.batch:

@@ -51,6 +51,7 @@ class ClipRow:
         empty_truth: labelled frames without a ventricle. empty_baseline, empty_engine: frames on
             which that side finds none, labelled or not.
         nonfinite_engine: logits of the engine that are nan or infinite.
+        frame_dsc_baseline, frame_dsc_engine: percent, one per labelled frame, in time order.
     """
 
     identifier: str
@@ -79,6 +80,8 @@ class ClipRow:
     empty_baseline: int
     empty_engine: int
     nonfinite_engine: int
+    frame_dsc_baseline: tuple[float, ...] = ()
+    frame_dsc_engine: tuple[float, ...] = ()
 
     @property
     def dsc_drift(self) -> float:
@@ -129,6 +132,10 @@ def score_clip(
     engine: Masks = engine_logits[:, 0] > 0  # [T, H, W]
     truth, frames = _truth(clip)
     distances = _distances(clip, truth, baseline[frames], engine[frames])
+    dsc_baseline, dsc_engine = (
+        100 * dice(truth, baseline[frames]),
+        100 * dice(truth, engine[frames]),
+    )
     labelled_ed_es = {clip.ed_index, clip.es_index} <= set(frames.tolist())
     all_truth = clip.truth if labelled_ed_es else None
     return ClipRow(
@@ -142,8 +149,8 @@ def score_clip(
         n_labelled=len(frames),
         image_size=(clip.frames.shape[2], clip.frames.shape[3]),
         distance_unit="px" if clip.spacing_mm is None else "mm",
-        dsc_baseline=_mean(100 * dice(truth, baseline[frames])),
-        dsc_engine=_mean(100 * dice(truth, engine[frames])),
+        dsc_baseline=_mean(dsc_baseline),
+        dsc_engine=_mean(dsc_engine),
         hd95_baseline=_mean(distances.baseline.hd95),
         hd95_engine=_mean(distances.engine.hd95),
         asd_baseline=_mean(distances.baseline.asd),
@@ -158,6 +165,8 @@ def score_clip(
         empty_baseline=_count_empty(baseline),
         empty_engine=_count_empty(engine),
         nonfinite_engine=int(np.count_nonzero(~np.isfinite(engine_logits))),
+        frame_dsc_baseline=tuple(float(value) for value in dsc_baseline),
+        frame_dsc_engine=tuple(float(value) for value in dsc_engine),
     )
 
 

@@ -1,4 +1,4 @@
-"""A report's document as tables for a terminal: at most 100 columns, readable without colour."""
+"""A report's document as tables for a terminal: fits 80 columns, readable without colour."""
 
 from __future__ import annotations
 
@@ -36,6 +36,7 @@ def document_table(document: Document) -> RenderableType:
             parts += [_accuracy_table(name, mode, gates), *_accuracy_lines(mode)]
         if mode["speed"] is not None:
             parts.append(_speed_table(name, mode["speed"], gates.get("speedup")))
+            parts.append(Text(_memory_line(mode["speed"]), style="dim"))
     parts += [_gate_line(gate) for gate in document["gates"] if gate["pass"] is not True]
     parts += [Text(f"warning: {warning}", style="yellow") for warning in document["warnings"]]
     parts += [Text(_machine_line(document["machine"]), style="dim"), _verdict_line(document)]
@@ -50,14 +51,14 @@ def _accuracy_table(name: str, mode: Document, gates: Document) -> Table:
     distance = drift["hd95"]["unit"]
     table = _table(f"{name}: accuracy on {_data_words(mode['data'])}")
     table.add_column("", no_wrap=True)
-    for header in ("DSC (%)", f"HD95 ({distance})", f"ASD ({distance})", "EF error (points)"):
+    for header in ("DSC (%)", f"HD95 ({distance})", f"ASD ({distance})", "EF error (pt)"):
         table.add_column(header, justify="right", no_wrap=True)
     for label, side in zip(("baseline", "engine"), sides, strict=True):
         columns = (side["dsc"], side["hd95"], side["asd"], side["ef_error"])
         table.add_row(label, *(_number(column["mean"]) for column in columns))
     table.add_section()
     table.add_row("drift", *(_signed(metric, drift[metric]["mean"]) for metric in metrics))
-    table.add_row("  95 % interval", *(_interval(metric, drift[metric]) for metric in metrics))
+    table.add_row("95 % interval", *(_interval(metric, drift[metric]) for metric in metrics))
     by_mean = (_limit(gates.get("dsc_drift")), _NONE, _NONE, _limit(gates.get("ef_drift")))
     table.add_row("  gate", *by_mean)
     table.add_row("worst clip", *(_signed(metric, drift[metric]["worst"]) for metric in metrics))
@@ -99,6 +100,15 @@ def _speed_table(name: str, speed: Document, gate: Document | None) -> Table:
     factor = _NONE if speed["speedup"] is None else f"{speed['speedup']:.2f} x"
     table.add_row("speedup", factor, _limit(gate))
     return table
+
+
+def _memory_line(speed: Document) -> str:
+    """Sizes on disk and in memory, with what the latter counts."""
+    size, peak = speed.get("engine_size_mb"), speed.get("peak_memory_mb")
+    return (
+        f"engine {_number(size, 1)} MB on disk; peak memory {_number(peak, 0)} MB "
+        "(whole process, both sides)"
+    )
 
 
 def _gate_line(gate: Document) -> Text:
@@ -144,7 +154,9 @@ def _data_words(data: Document) -> str:
 
 
 def _table(title: str) -> Table:
-    return Table(title=Text(title), title_justify="left", title_style="bold", box=box.SIMPLE)
+    return Table(
+        title=Text(title), title_justify="left", title_style="bold", box=box.SIMPLE, padding=(0, 1)
+    )
 
 
 def _limit(gate: Document | None) -> Text:
@@ -171,7 +183,7 @@ def _signed(metric: str, value: float | None) -> str:
 
 
 def _interval(metric: str, summary: Document) -> str:
-    """For example "-0.01 to +0.06"."""
+    """For example "-0.01..+0.06"."""
     if summary["low"] is None or summary["high"] is None:
         return _NONE
-    return f"{_signed(metric, summary['low'])} to {_signed(metric, summary['high'])}"
+    return f"{_signed(metric, summary['low'])}..{_signed(metric, summary['high'])}"
