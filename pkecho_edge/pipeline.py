@@ -282,7 +282,8 @@ def _calibration_clips(
         given = CalibrationSet.of(clips, "random", seed)
     else:
         clips = given.pick(clips)
-    observer.done(f"{len(clips)} clips from {source.description}")
+    left_out = f", {len(source.skipped)} recordings left out" if source.skipped else ""
+    observer.done(f"{len(clips)} clips from {source.description}{left_out}")
     return given, clips
 
 
@@ -414,9 +415,17 @@ def _measure(
         machine_facts(),
         {**lineage, "data": data.description},
         limits=limits,
-        warnings=calibration.warnings(),
+        warnings=(*calibration.warnings(), *_left_out(data)),
     )
     return VerifyResult(accuracy, speed, report.gates, report)
+
+
+def _left_out(data: ClipSource) -> tuple[str, ...]:
+    """What a report must say about recordings that could not be used."""
+    if not data.skipped:
+        return ()
+    shown = "; ".join(data.skipped[:3]) + ("; ..." if len(data.skipped) > 3 else "")
+    return (f"{len(data.skipped)} recordings were left out: {shown}",)
 
 
 def _lineage_of(prepared: _Prepared, target: str) -> dict[str, str]:

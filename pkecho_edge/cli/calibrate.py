@@ -43,13 +43,15 @@ def calibrate(
     found = []
     with Bars(quiet) as bars:
         bars.start("clips", None)
-        for clip in sources.dataset(data, parse_size(size), split=split.upper()):
+        source = sources.dataset(data, parse_size(size), split=split.upper())
+        for clip in source:
             found.append(clip)
             bars.advance()
         bars.done(f"{len(found)} usable in {data}")
     chosen = CalibrationSet.of(select_clips(found, clips, seed), rule, seed)
     chosen.save(out)
-    for warning in chosen.warnings():
+    left_out = [f"left out {reason}" for reason in source.skipped]
+    for warning in (*chosen.warnings(), *left_out):
         errors.print(f"[yellow]warning:[/] {warning}")
     if not quiet:
         console.print(f"{len(chosen.entries)} clips, SHA-256 {chosen.sha256[:16]}…, in {out}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pkecho_edge.data.clip import CLIP_LENGTH, Clip, ed_es_clip
@@ -25,6 +25,7 @@ class ClipSource:
         size: (H, W) of the clips in pixels.
         count: at most this many clips.
         length: frames per clip.
+        skipped: what the last iteration left out, "identifier: reason" each.
     """
 
     description: str
@@ -34,13 +35,14 @@ class ClipSource:
     size: tuple[int, int]
     count: int
     length: int = CLIP_LENGTH
+    skipped: list[str] = field(default_factory=list, compare=False)
 
     def __post_init__(self) -> None:
         if self.count < 1:
             raise UsageError(f"{self.count} clips", remedy="Ask for at least one clip")
 
     def __iter__(self) -> Iterator[Clip]:
-        """Up to `count` clips from ED to ES. Recordings that cannot be read are left out.
+        """Up to `count` clips from ED to ES. What cannot be read is left out and in `skipped`.
 
         Raises:
             DatasetError: the folder is not a dataset, or holds no usable recording.
@@ -56,13 +58,19 @@ class ClipSource:
             yield ed_es_clip(recording, self.size, self.length)
 
     def _of_dataset(self, root: Path) -> Iterator[Clip]:
-        from pkecho_edge.data.echonet import EchoNetDataset, iterate
+        from pkecho_edge.data.echonet import EchoNetDataset, Skipped, iterate
 
         found = 0
-        for recording in iterate(EchoNetDataset(root, split=self.split), lambda _: None):
+        self.skipped.clear()
+
+        def note(left_out: Skipped) -> None:
+            self.skipped.append(f"{left_out.identifier}: {left_out.reason}")
+
+        for recording in iterate(EchoNetDataset(root, split=self.split), note):
             try:
                 clip = ed_es_clip(recording, self.size, self.length)
-            except RecordingError:
+            except RecordingError as error:
+                self.skipped.append(f"{recording.identifier}: {error.what}")
                 continue
             yield clip
             found += 1

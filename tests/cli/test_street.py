@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -256,6 +257,19 @@ def test_bad_input_is_one_line_and_leaves_nothing(
     assert outcome.code == code, outcome.err
     assert says in outcome.err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_broken_video_is_left_out_and_named(dataset: Path, run: Run, tmp_path: Path) -> None:
+    damaged = tmp_path / "damaged"
+    shutil.copytree(dataset, damaged)
+    video = sorted((damaged / "Videos").iterdir())[0]
+    video.write_bytes(b"")
+
+    outcome = run("calibrate", damaged, "--out", tmp_path / "set.json")
+
+    assert outcome.code == 0, outcome.err
+    assert f"left out {video.stem}" in outcome.err
+    assert "3 clips" in outcome.out
 
 
 def test_phantom_writes_what_calibrate_reads(run: Run, tmp_path: Path) -> None:
