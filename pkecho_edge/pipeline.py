@@ -41,7 +41,7 @@ from pkecho_edge.bundle.writer import add_engine, finish, staging
 from pkecho_edge.calibration.calibration_set import CalibrationSet, select_clips
 from pkecho_edge.data.clip import Clip
 from pkecho_edge.data.sources import ClipSource
-from pkecho_edge.errors import CalibrationError, CheckpointError
+from pkecho_edge.errors import CalibrationError, CheckpointError, MissingDependency
 from pkecho_edge.runtime import open_bundle
 from pkecho_edge.stages import (
     Observer,
@@ -148,13 +148,16 @@ def compile(
     A failed gate is no exception: it stands in the result, and the bundle is written with it.
     """
     from pkecho_edge.model.baseline import baseline_runner
+    from pkecho_edge.model.checkpoint import load_checkpoint
 
     observer = observer or SilentObserver()
     stages = StageCache(cache or default_cache())
     options = options or CompileOptions()
+    _require(target)
+    network = load_checkpoint(checkpoint)
     with staging(out, overwrite=overwrite) as folder:
         chosen = _calibration_clips(calibration, calibration_set, calibration_clips, seed, observer)
-        prepared = _build(checkpoint, chosen, target, options, stages, observer)
+        prepared = _build(checkpoint, network, chosen, target, options, stages, observer)
         engine = add_engine(folder, prepared.engine)
         session = targets.get(target).load(engine)
         with session:
@@ -287,8 +290,15 @@ def _calibration_clips(
     return given, clips
 
 
+def _require(target: str) -> None:
+    """Fail before any work is done when the target is unknown or its toolchain missing."""
+    if command := targets.get(target).missing():
+        raise MissingDependency(f"target {target} is not installed", remedy=f"Run: {command}")
+
+
 def _build(
     checkpoint: Path,
+    network: PKEchoNet,
     chosen: tuple[CalibrationSet, list[Clip]],
     target: str,
     options: CompileOptions,
@@ -298,15 +308,9 @@ def _build(
     """Checkpoint to engine: lower and export, quantize, compile."""
     from pkecho_edge.calibration.quantize import quantize_onnx
     from pkecho_edge.lowering.onnx_export import export_clip_onnx
-    from pkecho_edge.model.checkpoint import checkpoint_sha256, load_checkpoint
+    from pkecho_edge.model.checkpoint import checkpoint_sha256
 
     calibration, clips = chosen
-    backend = targets.get(target)
-    if command := backend.missing():
-        from pkecho_edge.errors import MissingDependency
-
-        raise MissingDependency(f"target {target} is not installed", remedy=f"Run: {command}")
-    network = load_checkpoint(checkpoint)
     digest = checkpoint_sha256(checkpoint)
     _keep_checkpoint(checkpoint, stages.root / "checkpoints" / digest)
     versions = _versions()

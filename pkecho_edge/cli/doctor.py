@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+
 from pkecho_edge.cli.console import DebugOption, JsonOption, QuietOption, console, write_json
 from pkecho_edge.errors import EnvironmentMismatch
 
@@ -39,9 +41,8 @@ def doctor(json: JsonOption = None, quiet: QuietOption = False, debug: DebugOpti
             missing.append(name)
             table.add_row(name, "[red]missing[/]", purpose)
     facts = machine_facts()
-    for name, value in facts.items():
-        if name != "versions":
-            table.add_row(name, str(value), "machine")
+    for name, value in _machine_rows(facts):
+        table.add_row(name, value, "machine")
     table.add_row("cache", str(default_cache()), "finished stages")
     table.add_row("checkpoint", _checkpoint(missing), "demo and default compile")
     if json:
@@ -50,6 +51,17 @@ def doctor(json: JsonOption = None, quiet: QuietOption = False, debug: DebugOpti
         console.print(table)
     if missing:
         raise EnvironmentMismatch(f"not installed: {', '.join(missing)}", remedy=_REMEDY)
+
+
+def _machine_rows(facts: Mapping[str, object]) -> Iterator[tuple[str, str]]:
+    """Plain facts as they are; of the processor its model, cores and the features it has."""
+    for name, value in facts.items():
+        if name == "cpu" and isinstance(value, Mapping):
+            flags = [flag for flag, present in dict(value.get("flags") or {}).items() if present]
+            yield "processor", f"{value.get('model')}, {value.get('cores_usable')} cores"
+            yield "features", ", ".join(flags) or "none that matter here"
+        elif not isinstance(value, Mapping):
+            yield name.replace("_", " "), str(value)
 
 
 def _checkpoint(missing: list[str]) -> str:
