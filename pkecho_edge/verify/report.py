@@ -9,12 +9,11 @@ that was not measured is absent; a value that was not measured is null.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
+import errno
 import json
 import math
 import os
-import tempfile
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -26,6 +25,7 @@ import numpy as np
 from rich.console import RenderableType
 
 from pkecho_edge.errors import EnvironmentMismatch, UnusableInput, UsageError
+from pkecho_edge.files import write_atomically
 from pkecho_edge.metrics.surface_distance import ASD_CONVENTION, HD95_CONVENTION
 from pkecho_edge.verify.accuracy import INTERVAL_CONVENTION, AccuracyResult
 from pkecho_edge.verify.gates import DEFAULT_LIMITS, Gate, Verdict, evaluate_gates, verdict
@@ -189,22 +189,11 @@ def write_report(report: Report, path: Path) -> None:
     """
     content = report.to_json().encode("ascii")
     try:
-        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        if not path.parent.is_dir():
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+        write_atomically(path, content)
     except OSError as error:
         raise _unwritable(path, error) from error
-    partial = Path(name)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.chmod(0o644)
-        partial.replace(path)
-    except OSError as error:
-        raise _unwritable(path, error) from error
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            partial.unlink()
 
 
 def _unwritable(path: Path, error: OSError) -> UsageError:
