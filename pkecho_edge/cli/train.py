@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,7 +15,6 @@ from pkecho_edge.cli.console import (
     Bars,
     DebugOption,
     QuietOption,
-    SizeOption,
     check_folder,
     console,
     errors,
@@ -23,12 +24,14 @@ from pkecho_edge.cli.console import (
 from pkecho_edge.errors import MissingDependency, UsageError
 
 if TYPE_CHECKING:
+    from pkecho_edge.data.clip import Clip
     from pkecho_edge.data.dataset import Skipped
     from pkecho_edge.model.network import PKEchoNet
     from pkecho_edge.training.loop import Progress, Trained
     from pkecho_edge.training.material import Material
     from pkecho_edge.training.processes import Processes
     from pkecho_edge.training.recipe import Recipe
+    from pkecho_edge.training.samples import Samples
 
 __all__ = ["train_"]
 
@@ -47,7 +50,14 @@ def train_(
         typer.Option(help="ImageNet weights in torchvision's format.", metavar="FILE"),
     ] = None,
     backbone: Annotated[str, typer.Option(help="resnet18, resnet34 or resnet50.")] = "resnet18",
-    size: SizeOption = "128",
+    size: Annotated[
+        list[str],
+        typer.Option(
+            help="Frame size, N or HxW. Give it again to train several, each recording at one of "
+            "them: 128:4 and 320:1 deal out four to one.",
+            metavar="SIZE[:PARTS]",
+        ),
+    ] = ["128"],  # noqa: B006 - typer copies it
     phantoms: Annotated[int, typer.Option(help="Phantoms, without --data.", min=1)] = 1600,
     epochs: Annotated[int | None, typer.Option(help="Default: 50.", min=1)] = None,
     batch: Annotated[int | None, typer.Option(help="Clips per step; default: 8.", min=1)] = None,
@@ -94,12 +104,12 @@ def train_(
         load_recipe(config) if config else Recipe(),
         **{name: value for name, value in given.items() if value is not None},
     )
-    shape = parse_size(size)
+    sizes = _parse_sizes(size)
     check_folder(out)
     with joined_processes(device) as processes, Bars(quiet or not processes.writes) as bars:
         network = _network(backbone, encoder_weights, recipe)
-        material = _material(data, phantoms, shape, recipe, network.config.frames)
-        trained = _run(network, material, shape, recipe, out, resume, processes, bars)
+        materials = _materials(data, phantoms, sizes, recipe, network.config.frames)
+        trained = _run(network, materials, recipe, out, resume, processes, bars)
     if processes.writes and not quiet:
         _tell(trained, out)
 
@@ -120,20 +130,51 @@ def _network(backbone: str, encoder_weights: Path | None, recipe: Recipe) -> PKE
     return network
 
 
-def _material(
-    data: Path | None, phantoms: int, size: tuple[int, int], recipe: Recipe, length: int
-) -> Material:
+def _parse_sizes(texts: list[str]) -> dict[tuple[int, int], int]:
+    """["128:4", "320"] -> {(128, 128): 4, (320, 320): 1}: the size and its parts.
+
+    Raises:
+        UsageError: another form, an impossible size, or one that is given twice.
+    """
+    sizes: dict[tuple[int, int], int] = {}
+    for text in texts:
+        side, _, parts = text.partition(":")
+        size = parse_size(side)
+        if not re.fullmatch(r"|[1-9]\d{0,3}", parts) or size in sizes:
+            raise UsageError(
+                f"size {text!r} is given twice or has other parts than a number from 1 to 9999",
+                remedy="Write for example --size 128:4 --size 320:1",
+            )
+        sizes[size] = int(parts or 1)
+    return sizes
+
+
+def _materials(
+    data: Path | None,
+    phantoms: int,
+    sizes: dict[tuple[int, int], int],
+    recipe: Recipe,
+    length: int,
+) -> dict[tuple[int, int], Material]:
+    """What is trained on at each size."""
     from pkecho_edge.training.material import dataset_material, phantom_material
 
+    parts = list(sizes.values())
     if data is not None:
-        return dataset_material(data, split=recipe.split)
-    return phantom_material(phantoms, size, length=length, whole=recipe.windows > 1)
+        return {
+            size: dataset_material(data, split=recipe.split, parts=parts, part=part)
+            for part, size in enumerate(sizes)
+        }
+    whole = recipe.windows > 1
+    return {
+        size: phantom_material(phantoms, size, length=length, whole=whole, parts=parts, part=part)
+        for part, size in enumerate(sizes)
+    }
 
 
 def _run(
     network: PKEchoNet,
-    material: Material,
-    size: tuple[int, int],
+    materials: dict[tuple[int, int], Material],
     recipe: Recipe,
     out: Path,
     resume: bool,
@@ -142,28 +183,17 @@ def _run(
 ) -> Trained:
     """Prepare the samples and train."""
     from pkecho_edge.training.loop import train
-    from pkecho_edge.training.samples import draw_samples
 
     skipped: dict[str, str] = {}
 
     def on_skip(left_out: Skipped) -> None:
         skipped[left_out.identifier] = str(left_out)
 
-    length = network.config.frames
-    bars.start("training samples", material.count)
-    samples = draw_samples(
-        material.training(on_skip),
-        size,
-        length=length,
-        windows=recipe.windows,
-        seed=recipe.seed,
-        on_skip=on_skip,
-        advance=bars.advance,
-    )
-    bars.done(f"{len(samples)} from {samples.recordings} recordings of {material.description}")
-    bars.start("validation clips", None)
-    validation = material.validation_clips(size, length, on_skip)
-    bars.done(f"{len(validation)} clips")
+    samples, validation = [], []
+    for size, material in materials.items():
+        drawn, held_out = _prepared(material, size, network.config.frames, recipe, on_skip, bars)
+        samples.append(drawn)
+        validation += held_out
     if skipped and processes.writes:
         shown = "; ".join(list(skipped.values())[:3]) + ("; ..." if len(skipped) > 3 else "")
         errors.print(f"[yellow]{len(skipped)} recordings left out:[/] {plain(shown)}")
@@ -181,6 +211,35 @@ def _run(
     best = trained.best_dsc
     bars.done("finished" if best is None else f"best validation DSC {best:.2f}")
     return trained
+
+
+def _prepared(
+    material: Material,
+    size: tuple[int, int],
+    length: int,
+    recipe: Recipe,
+    on_skip: Callable[[Skipped], None],
+    bars: Bars,
+) -> tuple[Samples, list[Clip]]:
+    """The training samples and the validation clips of one size."""
+    from pkecho_edge.training.samples import draw_samples
+
+    shape = f"{size[0]}x{size[1]}"
+    bars.start(f"samples, {shape}", material.count)
+    samples = draw_samples(
+        material.training(on_skip),
+        size,
+        length=length,
+        windows=recipe.windows,
+        seed=recipe.seed,
+        on_skip=on_skip,
+        advance=bars.advance,
+    )
+    bars.done(f"{len(samples)} from {samples.recordings} recordings of {material.description}")
+    bars.start(f"validation, {shape}", None)
+    validation = material.validation_clips(size, length, on_skip)
+    bars.done(f"{len(validation)} clips")
+    return samples, validation
 
 
 class _Narrator:

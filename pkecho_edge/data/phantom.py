@@ -7,8 +7,9 @@ phantoms is not clinical Dice: say so wherever a number is printed.
 from __future__ import annotations
 
 import multiprocessing
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
@@ -142,11 +143,21 @@ def phantom_recordings(
 def rendered(
     render: Callable[[_Item], _Made], items: Sequence[_Item], workers: int
 ) -> Iterator[_Made]:
-    """`render` of each item in order, by so many processes; few items are not worth any."""
+    """`render` of each item in order, by so many processes; few items are not worth any.
+
+    No more than a few are made ahead of whoever takes them, so memory does not grow with their
+    number.
+    """
     if workers <= 1 or len(items) < 4:
         yield from map(render, items)
         return
     # spawn: forking a process whose libraries run threads can hang
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context) as pool:
-        yield from pool.map(render, items)
+        waiting: deque[Future[_Made]] = deque()
+        for item in items:
+            waiting.append(pool.submit(render, item))
+            if len(waiting) > 4 * workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()

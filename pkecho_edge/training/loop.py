@@ -27,6 +27,7 @@ from pkecho_edge.model.network import PKEchoNet
 from pkecho_edge.training.augmentation import Batch, augment
 from pkecho_edge.training.log import open_log
 from pkecho_edge.training.losses import deep_loss
+from pkecho_edge.training.order import epoch_batches, steps_per_epoch
 from pkecho_edge.training.processes import Processes
 from pkecho_edge.training.recipe import Recipe
 from pkecho_edge.training.samples import Samples
@@ -65,7 +66,7 @@ class Trained:
 
 def train(
     network: PKEchoNet,
-    samples: Samples,
+    samples: Sequence[Samples],
     validation: Sequence[Clip],
     recipe: Recipe,
     out: Path,
@@ -78,7 +79,7 @@ def train(
 
     Args:
         network: any PKEchoNet; its clip length must be the samples'.
-        samples: to train on.
+        samples: to train on, one entry for each size of frames; a step's are all of one size.
         validation: clips to choose the best epoch by; may be empty.
         recipe: how.
         out: made if it is missing; an earlier run's files in it are replaced.
@@ -105,7 +106,7 @@ def train(
         while run.step < run.steps:
             progress = run.take_step()
             if progress.ends_epoch:
-                score = validation_dsc(network, validation, processes.device)
+                score = validation_dsc(network, validation, processes.device, recipe.precision)
                 progress = _with_score(progress, score)
                 best = _close_epoch(network, recipe, out, progress, best, processes)
             log.write(vars(progress))
@@ -123,13 +124,15 @@ class _Run:
     """The network, its optimizer, and how far they are."""
 
     def __init__(
-        self, network: PKEchoNet, samples: Samples, recipe: Recipe, processes: Processes
+        self, network: PKEchoNet, samples: Sequence[Samples], recipe: Recipe, processes: Processes
     ) -> None:
         self.samples, self.recipe, self.processes = samples, recipe, processes
+        # channels last: a step of ResNet-18 takes a fifth (128x128) to a third (320x320) less time
         self.network = network.to(processes.device).train()
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # not annotated
         self.optimizer = torch.optim.Adam(network.parameters(), lr=recipe.learning_rate)
         self.wrapped: nn.Module = processes.wrapped(network)
-        self.per_epoch = math.ceil(len(samples) / recipe.batch)
+        self.per_epoch = steps_per_epoch([len(each) for each in samples], recipe.batch)
         self.steps = recipe.epochs * self.per_epoch
         self.step = 0
 
@@ -173,12 +176,9 @@ class _Run:
         """This process's samples of the step, on its device."""
         epoch, place = divmod(self.step, self.per_epoch)
         generator = torch.Generator().manual_seed(_stream(self.recipe.seed, -1 - epoch, 0))
-        order: list[int] = torch.randperm(len(self.samples), generator=generator).tolist()
-        # the last batch of an epoch is filled up from its beginning: every step sees as many
-        wanted = [
-            order[(place * self.recipe.batch + i) % len(order)] for i in range(self.recipe.batch)
-        ]
-        batch = self.samples.batch(self.processes.share(wanted))
+        counts = [len(each) for each in self.samples]
+        which, wanted = epoch_batches(counts, self.recipe.batch, generator)[place]
+        batch = self.samples[which].batch(self.processes.share(wanted))
         return Batch(*(tensor.to(self.processes.device) for tensor in vars(batch).values()))
 
     def _update(self, batch: Batch) -> tuple[float, float]:
@@ -252,12 +252,12 @@ def _save(network: PKEchoNet, path: Path, notes: dict[str, str]) -> None:
 
 
 def _inputs(
-    network: PKEchoNet, samples: Samples, recipe: Recipe, processes: Processes
+    network: PKEchoNet, samples: Sequence[Samples], recipe: Recipe, processes: Processes
 ) -> dict[str, Any]:
     """What must be the same for a run to resume; plain values that torch saves without pickling."""
     return {
         "recipe": repr(sorted(recipe.as_dict().items())),
         "network": repr(network.config),
-        "set of samples": samples.sha256(),
+        "set of samples": " ".join(each.sha256() for each in samples),
         "number of processes": processes.count,
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -33,16 +34,20 @@ def dice_loss(logits: Tensor, truth: Tensor, labelled: Tensor | None = None) -> 
 def boundary_loss(logits: Tensor, distance: Tensor, labelled: Tensor | None = None) -> Tensor:
     """Mean over pixels of probability times signed distance (Kervadec et al. 2021, equation 5).
 
+    Distances count in image sides, the square root of H W: in pixels the loss of one and the same
+    mask would grow with the size, from as much as the Dice loss to many times of it.
+
     Args:
         logits: f32 [B, F, 1, H, W].
         distance: f32 of the same shape, `signed_distance` of the truth in pixels.
         labelled: bool [B, F], the frames that count; None for all.
 
     Returns:
-        scalar in pixels; below 0 for a good mask. 0 for an empty truth, whose distance is 0.
+        scalar in image sides; below 0 for a good mask. 0 for an empty truth, whose distance is 0.
     """
     p = logits.float().sigmoid().flatten(2)  # [B, F, H * W]
-    return _mean((p * distance.float().flatten(2)).mean(-1), labelled)
+    side = math.sqrt(p.shape[-1])
+    return _mean((p * distance.float().flatten(2)).mean(-1) / side, labelled)
 
 
 def deep_loss(

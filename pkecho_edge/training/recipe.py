@@ -31,7 +31,8 @@ class Recipe:
         batch: samples per step, over all processes together.
         learning_rate: of Adam at the first step, then times (1 - step / steps) ** power.
         power: of the poly schedule.
-        boundary_weight: of the boundary loss beside the Dice loss; 0 leaves it out.
+        boundary_weight: of the boundary loss beside the Dice loss; 0 leaves it out. The paper names
+            no weight, and no unit of the distances, which here is the image's side.
         windows: samples drawn from each recording: the clip from ED to ES, then others from
             anywhere in the cycle with a label on one end at least. The paper has 1; live use wants
             more.

@@ -14,17 +14,27 @@ from pkecho_edge.model.network import PKEchoNet
 __all__ = ["validation_dsc"]
 
 
-def validation_dsc(network: PKEchoNet, clips: Sequence[Clip], device: torch.device) -> float:
+def validation_dsc(
+    network: PKEchoNet, clips: Sequence[Clip], device: torch.device, precision: str = "f32"
+) -> float:
     """Mean DSC in points over the clips' labelled frames, then over the clips.
 
     One clip at a time, as in deployment; the network is left in training mode.
+
+    Args:
+        network: any PKEchoNet.
+        clips: of any sizes; may be empty.
+        device: the network's.
+        precision: the recipe's: "bf16" costs a fraction of "f32" and moves the mean by hundredths
+            of a point, less than two epochs differ by.
 
     Returns:
         nan where no clip has a labelled frame.
     """
     network.eval()
     scores = []
-    with torch.inference_mode():
+    autocast = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+    with torch.inference_mode(), autocast:
         for clip in clips:
             if clip.truth is None:
                 continue

@@ -68,8 +68,8 @@ def held_out() -> list[Clip]:
 
 
 @pytest.fixture
-def samples() -> Samples:
-    return bright_squares(3)
+def samples() -> list[Samples]:
+    return [bright_squares(3)]
 
 
 def weights(network: PKEchoNet) -> Bytes:
@@ -81,7 +81,7 @@ def rows(folder: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_checkpoints_a_state_and_a_log_are_written(tmp_path: Path, samples: Samples) -> None:
+def test_checkpoints_a_state_and_a_log_are_written(tmp_path: Path, samples: list[Samples]) -> None:
     seen: list[Progress] = []
     network = fresh()
 
@@ -106,7 +106,7 @@ def test_checkpoints_a_state_and_a_log_are_written(tmp_path: Path, samples: Samp
     )
 
 
-def test_the_best_epoch_is_kept(tmp_path: Path, samples: Samples) -> None:
+def test_the_best_epoch_is_kept(tmp_path: Path, samples: list[Samples]) -> None:
     """A learning rate that ruins the network in the second epoch leaves the first as the best."""
     scores: list[float] = []
     kept: list[Bytes] = []
@@ -124,7 +124,9 @@ def test_the_best_epoch_is_kept(tmp_path: Path, samples: Samples) -> None:
     assert weights(load_checkpoint(trained.checkpoint)) == kept[best]
 
 
-def test_without_validation_the_last_epoch_is_the_one(tmp_path: Path, samples: Samples) -> None:
+def test_without_validation_the_last_epoch_is_the_one(
+    tmp_path: Path, samples: list[Samples]
+) -> None:
     trained = train(fresh(), samples, [], RECIPE, tmp_path)
 
     assert trained.checkpoint == tmp_path / "last.safetensors"
@@ -132,7 +134,9 @@ def test_without_validation_the_last_epoch_is_the_one(tmp_path: Path, samples: S
     assert not (tmp_path / "best.safetensors").exists()
 
 
-def test_the_learning_rate_follows_the_poly_schedule(tmp_path: Path, samples: Samples) -> None:
+def test_the_learning_rate_follows_the_poly_schedule(
+    tmp_path: Path, samples: list[Samples]
+) -> None:
     seen: list[Progress] = []
 
     train(fresh(), samples, [], replace(RECIPE, learning_rate=0.01), tmp_path, on_step=seen.append)
@@ -144,7 +148,7 @@ def test_the_learning_rate_follows_the_poly_schedule(tmp_path: Path, samples: Sa
 
 @pytest.mark.parametrize("precision", ["f32", "bf16"])
 def test_the_same_seed_gives_the_same_weights(
-    tmp_path: Path, samples: Samples, precision: str
+    tmp_path: Path, samples: list[Samples], precision: str
 ) -> None:
     recipe = replace(RECIPE, precision=precision)
     made = {}
@@ -174,7 +178,7 @@ def kill_at(step: int) -> Callable[[Progress], None]:
 @pytest.mark.parametrize("save_every", [1, 2, 3])
 @pytest.mark.parametrize("killed_at", [2, 3, 5])
 def test_a_killed_run_resumes_bit_for_bit(
-    tmp_path: Path, samples: Samples, killed_at: int, save_every: int
+    tmp_path: Path, samples: list[Samples], killed_at: int, save_every: int
 ) -> None:
     recipe = replace(RECIPE, epochs=3, save_every=save_every)
     whole = fresh()
@@ -191,7 +195,7 @@ def test_a_killed_run_resumes_bit_for_bit(
         assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
-def test_a_finished_run_resumes_to_nothing(tmp_path: Path, samples: Samples) -> None:
+def test_a_finished_run_resumes_to_nothing(tmp_path: Path, samples: list[Samples]) -> None:
     first = train(fresh(), samples, held_out(), RECIPE, tmp_path)
     before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
 
@@ -205,11 +209,11 @@ def test_a_finished_run_resumes_to_nothing(tmp_path: Path, samples: Samples) -> 
     ("change", "says"), [("recipe", "another recipe"), ("samples", "another set of samples")]
 )
 def test_a_run_resumes_on_what_it_began_with(
-    tmp_path: Path, samples: Samples, change: str, says: str
+    tmp_path: Path, samples: list[Samples], change: str, says: str
 ) -> None:
     train(fresh(), samples, [], RECIPE, tmp_path)
     recipe = replace(RECIPE, learning_rate=0.5) if change == "recipe" else RECIPE
-    data = bright_squares(4) if change == "samples" else samples
+    data = [bright_squares(4)] if change == "samples" else samples
 
     with pytest.raises(UsageError, match=rf"state\.pt: the run began with {says}"):
         train(fresh(), data, [], recipe, tmp_path, resume=True)
@@ -217,7 +221,7 @@ def test_a_run_resumes_on_what_it_began_with(
 
 @pytest.mark.parametrize("content", [None, b"", b"nonsense", b"PK\x03\x04"])
 def test_a_state_that_cannot_be_read_is_said(
-    tmp_path: Path, samples: Samples, content: bytes | None
+    tmp_path: Path, samples: list[Samples], content: bytes | None
 ) -> None:
     if content is not None:
         (tmp_path / "state.pt").write_bytes(content)
@@ -226,7 +230,7 @@ def test_a_state_that_cannot_be_read_is_said(
         train(fresh(), samples, [], RECIPE, tmp_path, resume=True)
 
 
-def test_it_learns(tmp_path: Path, samples: Samples) -> None:
+def test_it_learns(tmp_path: Path, samples: list[Samples]) -> None:
     seen: list[Progress] = []
     recipe = replace(
         RECIPE,
@@ -242,16 +246,16 @@ def test_it_learns(tmp_path: Path, samples: Samples) -> None:
     assert sum(p.loss for p in late) < 0.5 * sum(p.loss for p in early)
 
 
-def test_an_end_without_a_label_does_not_matter(tmp_path: Path, samples: Samples) -> None:
+def test_an_end_without_a_label_does_not_matter(tmp_path: Path, samples: list[Samples]) -> None:
     """Whatever stands where no label is, the weights are the same."""
     labelled = np.array([[True, False]] * 3)
     made = []
     for number in range(2):
-        truth = samples.truth.copy()
+        truth = samples[0].truth.copy()
         truth[:, 1] = bool(number)
         network = fresh()
         train(
-            network, replace(samples, truth=truth, labelled=labelled), [], RECIPE,
+            network, [replace(samples[0], truth=truth, labelled=labelled)], [], RECIPE,
             tmp_path / str(number),
         )  # fmt: skip
         made.append(weights(network))
@@ -259,7 +263,7 @@ def test_an_end_without_a_label_does_not_matter(tmp_path: Path, samples: Samples
     assert made[0] == made[1]
 
 
-def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path, samples: Samples) -> None:
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path, samples: list[Samples]) -> None:
     train(fresh(), samples, [], RECIPE, tmp_path)
     good = (tmp_path / "last.safetensors").read_bytes()
     broken = fresh()
@@ -287,7 +291,7 @@ from pkecho_edge.training.processes import joined_processes
 with joined_processes("cpu") as processes:
     network = here.fresh()
     losses = []
-    train(network, here.bright_squares(4), here.held_out(), here.RECIPE, Path(sys.argv[1]),
+    train(network, [here.bright_squares(4)], here.held_out(), here.RECIPE, Path(sys.argv[1]),
           processes=processes, on_step=lambda p: losses.append(p.loss))
     out = Path(sys.argv[1]).with_name(f"rank-{{processes.rank}}.json")
     total = {{n: float(t.double().sum()) for n, t in network.named_parameters()}}

@@ -98,10 +98,11 @@ def test_the_boundary_loss_is_lowest_for_the_truth() -> None:
     larger = boundary_loss(logits(masks((8, 48))), distance)
     smaller = boundary_loss(logits(masks((24, 32))), distance)
 
-    # the middle row is 1 pixel from the outside, less 1 for its own: -1 on eight of 64 pixels
-    assert right == pytest.approx(-8 / 64)
-    assert larger == pytest.approx(-8 / 64 + 2 * 8 / 64)
-    assert smaller == pytest.approx(-8 / 64)  # its boundary rows cost nothing either way
+    # the middle row is 1 pixel from the outside, less 1 for its own: -1 on eight of 64 pixels; the
+    # side is 8 pixels
+    assert right == pytest.approx(-8 / 64 / 8)
+    assert larger == pytest.approx((-8 / 64 + 2 * 8 / 64) / 8)
+    assert smaller == pytest.approx(-8 / 64 / 8)  # its boundary rows cost nothing either way
     assert boundary_loss(logits(masks((0, 64))), distance) > larger
 
 
@@ -174,7 +175,7 @@ def brute_distance(mask: np.ndarray) -> np.ndarray:
 def test_the_losses_are_their_formulas_in_float64(mask: np.ndarray, scores: np.ndarray) -> None:
     p, g = 1 / (1 + np.exp(-scores)), mask.astype(np.float64)
     dice = 1 - (2 * (p * g).sum() + 1) / ((p**2).sum() + (g**2).sum() + 1)
-    boundary = (p * brute_distance(mask)).mean()
+    boundary = (p * brute_distance(mask)).mean() / np.sqrt(mask.size)  # in image sides
     given = torch.from_numpy(scores)[None, None, None]
     truth = torch.from_numpy(mask)[None, None, None]
     distance = torch.from_numpy(signed_distance(mask))[None, None, None]

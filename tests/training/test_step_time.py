@@ -40,7 +40,7 @@ def test_a_step_takes_little_more_than_forward_loss_and_backward() -> None:
         on_skip=lambda _: None,
     )
     recipe = Recipe()
-    run = _Run(PKEchoNet(), samples, recipe, Processes(0, 1, torch.device("cpu")))
+    run = _Run(PKEchoNet(), [samples], recipe, Processes(0, 1, torch.device("cpu")))
     bare = PKEchoNet().train()
     batch = samples.batch(range(8))
 
