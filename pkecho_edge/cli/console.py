@@ -174,11 +174,19 @@ def write_json(path: Path, document: Mapping[str, Any]) -> None:
     Raises:
         UsageError: the folder cannot be written.
     """
+    write_text(path, json.dumps(document, indent=2, allow_nan=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, whole or not at all; what is no Unicode is written as escapes.
+
+    Raises:
+        UsageError: the folder cannot be written.
+    """
     from pkecho_edge.files import write_atomically
 
     try:
-        text = json.dumps(document, indent=2, allow_nan=False) + "\n"
-        write_atomically(path, text.encode())
+        write_atomically(path, text.encode("utf-8", "backslashreplace"))
     except OSError as error:
         raise _unwritable(path, error) from error
 

@@ -19,6 +19,7 @@ from pkecho_edge.cli.console import (
     console,
     parse_size,
     write_json,
+    write_text,
 )
 from pkecho_edge.errors import UsageError
 
@@ -115,7 +116,7 @@ def evaluate_(
     if json:
         write_json(json, report.to_dict())
     if csv:
-        _write_csv(csv, report.to_csv())
+        write_text(csv, report.to_csv())
 
 
 def _open(path: Path, stack: ExitStack) -> _Network:
@@ -209,16 +210,3 @@ def _held_out(source: ClipSource, networks: list[_Network]) -> Iterator[Clip]:
             if network.calibration is not None:
                 network.calibration.check_disjoint([clip])
         yield clip
-
-
-def _write_csv(path: Path, text: str) -> None:
-    from pkecho_edge.files import write_atomically
-
-    try:
-        write_atomically(path, text.encode("utf-8", "backslashreplace"))
-    except OSError as error:
-        raise UsageError(
-            f"cannot be written ({error.strerror or error})",
-            path=path,
-            remedy="Choose another place for it",
-        ) from error

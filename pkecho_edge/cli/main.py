@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from pkecho_edge.cli import (
+    ablate,
     bench,
     calibrate,
     compile,
@@ -41,6 +42,7 @@ app.command("verify")(verify.verify_)
 app.command("calibrate")(calibrate.calibrate)
 app.command("evaluate")(evaluate.evaluate_)
 app.command("train")(train.train_)
+app.command("ablate")(ablate.ablate)
 app.command("phantom")(phantom.phantom)
 app.add_typer(data.app, name="data")
 app.add_typer(bench.app, name="bench")

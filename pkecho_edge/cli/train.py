@@ -21,7 +21,7 @@ from pkecho_edge.cli.console import (
     parse_size,
     plain,
 )
-from pkecho_edge.errors import MissingDependency, UsageError
+from pkecho_edge.errors import MissingDependency, PkechoEdgeError, UnusableInput, UsageError
 
 if TYPE_CHECKING:
     from pkecho_edge.data.clip import Clip
@@ -34,6 +34,12 @@ if TYPE_CHECKING:
     from pkecho_edge.training.samples import Samples
 
 __all__ = ["train_"]
+
+
+class _Interrupted(PkechoEdgeError):
+    """Ctrl-C."""
+
+    exit_code = 130
 
 
 def train_(
@@ -84,8 +90,10 @@ def train_(
     attention, so the result is another one than that of a single process.
     """
     from pkecho_edge.model.resnet import BACKBONES
+    from pkecho_edge.training.loop import STATE
     from pkecho_edge.training.processes import joined_processes
     from pkecho_edge.training.recipe import Recipe, load_recipe
+    from pkecho_edge.training.state import require_state
 
     if backbone not in BACKBONES:
         raise UsageError(f"unknown backbone {backbone!r}", remedy=f"Use {', '.join(BACKBONES)}")
@@ -106,10 +114,23 @@ def train_(
     )
     sizes = _parse_sizes(size)
     check_folder(out)
-    with joined_processes(device) as processes, Bars(quiet or not processes.writes) as bars:
-        network = _network(backbone, encoder_weights, recipe)
-        materials = _materials(data, phantoms, sizes, recipe, network.config.frames)
-        trained = _run(network, materials, recipe, out, resume, processes, bars)
+    if resume:
+        require_state(out / STATE)
+    elif (out / STATE).exists():  # a command typed again must not cost the checkpoints
+        raise UsageError(
+            "holds a training run already",
+            path=out,
+            remedy="Go on with --resume, or choose another --out",
+        )
+    try:
+        with joined_processes(device) as processes, Bars(quiet or not processes.writes) as bars:
+            processes.share([0] * recipe.batch)  # refuses a batch that is too small
+            network = _network(backbone, encoder_weights, recipe)
+            materials = _materials(data, phantoms, sizes, recipe, network.config.frames)
+            trained = _run(network, materials, recipe, out, resume, processes, bars)
+    except KeyboardInterrupt as stop:
+        again = "with --resume" if (out / STATE).is_file() else "for nothing was saved yet"
+        raise _Interrupted("interrupted", remedy=f"Run the same command again, {again}") from stop
     if processes.writes and not quiet:
         _tell(trained, out)
 
@@ -189,14 +210,25 @@ def _run(
     def on_skip(left_out: Skipped) -> None:
         skipped[left_out.identifier] = str(left_out)
 
+    def reasons() -> str:
+        return "; ".join(list(skipped.values())[:3]) + ("; ..." if len(skipped) > 3 else "")
+
     samples, validation = [], []
     for size, material in materials.items():
-        drawn, held_out = _prepared(material, size, network.config.frames, recipe, on_skip, bars)
+        try:
+            drawn, held_out = _prepared(
+                material, size, network.config.frames, recipe, on_skip, bars
+            )
+        except UnusableInput as error:
+            raise UnusableInput(
+                f"{error.what} ({reasons()})" if skipped else error.what,
+                path=error.path,
+                remedy=error.remedy,
+            ) from error
         samples.append(drawn)
         validation += held_out
     if skipped and processes.writes:
-        shown = "; ".join(list(skipped.values())[:3]) + ("; ..." if len(skipped) > 3 else "")
-        errors.print(f"[yellow]{len(skipped)} recordings left out:[/] {plain(shown)}")
+        errors.print(f"[yellow]{len(skipped)} recordings left out:[/] {plain(reasons())}")
 
     trained = train(
         network,

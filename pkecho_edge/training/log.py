@@ -6,7 +6,7 @@ import csv
 import io
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
@@ -18,11 +18,16 @@ from pkecho_edge.files import write_atomically
 
 __all__ = ["COLUMNS", "StepLog", "draw_curve", "open_log"]
 
+_FREE = "Free some space and resume"
+
 COLUMNS = ("step", "epoch", "loss", "dsc", "learning_rate", "validation_dsc")
 
 
 class StepLog:
-    """Rows of an open CSV file; without a file, nothing happens."""
+    """Rows of an open CSV file; without a file, nothing happens.
+
+    Both methods raise UsageError where the disk is full.
+    """
 
     def __init__(self, file: TextIO | None) -> None:
         self._file = file
@@ -30,15 +35,28 @@ class StepLog:
     def write(self, row: Mapping[str, object]) -> None:
         """Append a row of COLUMNS; None becomes an empty cell."""
         if self._file is not None:
-            csv.writer(self._file, lineterminator="\n").writerow(
-                [_cell(row[name]) for name in COLUMNS]
-            )
+            with _said(Path(self._file.name), _FREE):
+                csv.writer(self._file, lineterminator="\n").writerow(
+                    [_cell(row[name]) for name in COLUMNS]
+                )
 
     def flush(self) -> None:
         """Everything written so far is on the disk."""
         if self._file is not None:
-            self._file.flush()
-            os.fsync(self._file.fileno())
+            with _said(Path(self._file.name), _FREE):
+                self._file.flush()
+                os.fsync(self._file.fileno())
+
+
+@contextmanager
+def _said(path: Path, remedy: str) -> Iterator[None]:
+    """Turn what the operating system raises on writing into a UsageError."""
+    try:
+        yield
+    except OSError as error:
+        raise UsageError(
+            f"cannot be written ({error.strerror})", path=path, remedy=remedy
+        ) from error
 
 
 def _cell(value: object) -> str:
@@ -60,20 +78,19 @@ def open_log(path: Path, *, keep: int, enabled: bool) -> Iterator[StepLog]:
     if not enabled:
         yield StepLog(None)
         return
-    try:
-        rows = [row for row in _rows(path) if int(row["step"]) <= keep] if keep else []
+    with _said(path, "Choose another --out"):
+        rows = _up_to(keep, _rows(path)) if keep else []
         buffer = io.StringIO()
         writer = csv.DictWriter(buffer, COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
         write_atomically(path, buffer.getvalue().encode())
         file = path.open("a", newline="", encoding="utf-8")
-    except OSError as error:
-        raise UsageError(
-            f"cannot be written ({error.strerror})", path=path, remedy="Choose another --out"
-        ) from error
-    with file:
+    try:
         yield StepLog(file)
+    finally:
+        with suppress(OSError):  # on a full disk: what matters was flushed, and that was said
+            file.close()
 
 
 def _rows(path: Path) -> list[dict[str, str]]:
@@ -90,11 +107,22 @@ def _rows(path: Path) -> list[dict[str, str]]:
             if tuple(reader.fieldnames or ()) != COLUMNS:
                 raise ValueError("other columns")
             # a killed run may have left half a row
-            return [row for row in reader if row["step"].isdigit()]
+            return [row for row in reader if row["step"].isdecimal()]
     except (ValueError, csv.Error) as error:
         raise UnusableInput(
             f"is not a log of a training run ({error})", path=path, remedy="Move it away"
         ) from error
+
+
+def _up_to(keep: int, rows: list[dict[str, str]]) -> list[dict[str, str]]:
+    """The rows of steps 1 to `keep`; half a row may read "12" for "1234", and breaks the order."""
+    kept: list[dict[str, str]] = []
+    last = 0
+    for row in rows:
+        if last < int(row["step"]) <= keep:
+            kept.append(row)
+            last = int(row["step"])
+    return kept
 
 
 def draw_curve(log: Path, picture: Path) -> None:
@@ -103,6 +131,7 @@ def draw_curve(log: Path, picture: Path) -> None:
     Raises:
         MissingDependency: matplotlib is not installed.
         UnusableInput: `log` is no log.
+        UsageError: the picture cannot be written.
     """
     try:
         from matplotlib.figure import Figure
@@ -131,7 +160,8 @@ def draw_curve(log: Path, picture: Path) -> None:
     right.legend(loc="lower right")
     buffer = io.BytesIO()
     figure.savefig(buffer, dpi=110)
-    write_atomically(picture, buffer.getvalue())
+    with _said(picture, "Free some space; the checkpoints are written"):
+        write_atomically(picture, buffer.getvalue())
 
 
 def _smooth(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -36,6 +36,8 @@ from pkecho_edge.training.validation import validation_dsc
 
 __all__ = ["BEST", "LAST", "LOG", "STATE", "Progress", "Trained", "train"]
 
+_CALMER = "Lower the learning rate, or train with --precision f32"
+
 BEST, LAST, LOG, STATE = "best.safetensors", "last.safetensors", "log.csv", "state.pt"
 
 
@@ -91,7 +93,8 @@ def train(
         the best checkpoint, or the last one without validation.
 
     Raises:
-        UnusableInput: a loss that is not finite; the weights of the last good state stay on disk.
+        UnusableInput: a loss that is not finite, or weights that are not when they would be
+            written; the checkpoints and the state on disk stay as they are.
         UsageError: `out` cannot be written, or the run to resume began with other inputs.
         CheckpointError: there is no run to resume.
     """
@@ -105,12 +108,15 @@ def train(
     with open_log(out / LOG, keep=run.step, enabled=processes.writes) as log:
         while run.step < run.steps:
             progress = run.take_step()
+            saves = progress.ends_epoch or progress.step % recipe.save_every == 0
+            if saves:
+                _check_finite(network, progress.step)
             if progress.ends_epoch:
                 score = validation_dsc(network, validation, processes.device, recipe.precision)
                 progress = _with_score(progress, score)
                 best = _close_epoch(network, recipe, out, progress, best, processes)
             log.write(vars(progress))
-            if progress.ends_epoch or progress.step % recipe.save_every == 0:
+            if saves:
                 log.flush()
                 if processes.writes:
                     write_state(run.state(best, inputs), out / STATE)
@@ -163,10 +169,7 @@ class _Run:
         loss, dsc = self._update(batch)
         loss, dsc = self.processes.mean(loss, dsc)
         if not math.isfinite(loss):
-            raise UnusableInput(
-                f"the loss is {loss} at step {number}",
-                remedy="Lower the learning rate, or train with --precision f32",
-            )
+            raise UnusableInput(f"the loss is {loss} at step {number}", remedy=_CALMER)
         self.step = number
         epoch = math.ceil(number / self.per_epoch)
         ends = number % self.per_epoch == 0
@@ -219,6 +222,17 @@ def _stream(seed: int, step: int, rank: int) -> int:
 
 def _with_score(progress: Progress, score: float) -> Progress:
     return replace(progress, validation_dsc=None if math.isnan(score) else score)
+
+
+def _check_finite(network: PKEchoNet, step: int) -> None:
+    """A finite loss may have a gradient that is not; such weights must not replace good ones.
+
+    Raises:
+        UnusableInput: a weight or a statistic is NaN or infinite.
+    """
+    for name, tensor in network.state_dict().items():
+        if not bool(torch.isfinite(tensor).all()):
+            raise UnusableInput(f"{name} is not finite after step {step}", remedy=_CALMER)
 
 
 def _close_epoch(

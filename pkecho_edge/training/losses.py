@@ -63,7 +63,7 @@ def deep_loss(
     Args:
         predictions: logits of each refinement, f32 [B, F, 1, H, W].
         truth, distance, labelled: as `dice_loss` and `boundary_loss`.
-        boundary_weight: the paper has 1; 0 leaves the boundary loss out.
+        boundary_weight: the paper names none, which is 1; 0 leaves the boundary loss out.
     """
     losses = []
     for logits in predictions:

@@ -87,7 +87,7 @@ def phantom_material(
         part: which of them this size takes.
 
     Raises:
-        UsageError: there are fewer phantoms than sizes.
+        UsageError: there are so few phantoms that one size has none.
     """
     render = partial(phantom_clip_recording, length=length, size=size)
     workers = 1 if "RANK" in os.environ else os.cpu_count() or 1
@@ -121,7 +121,7 @@ def dataset_material(
 
     Raises:
         DatasetError: not a dataset, nothing to train on, or a patient on both sides.
-        UsageError: there are fewer patients than sizes.
+        UsageError: there are so few patients to train on that one size has none.
     """
     dataset = open_dataset(root, None)
     if split == "own":
@@ -156,7 +156,7 @@ def dataset_material(
 
 def _too_few(count: int, what: str, parts: Sequence[int]) -> UsageError:
     return UsageError(
-        f"{count} {what} cannot be shared among {len(parts)} sizes",
+        f"{count} {what} cannot be shared {':'.join(map(str, parts))} among {len(parts)} sizes",
         remedy="Give more of them, or fewer sizes",
     )
 

@@ -72,6 +72,8 @@ class Recipe:
         for name in ("boundary_weight", "gradient_norm", "seed"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise UsageError(f"{name} is {getattr(self, name)}", remedy="Give 0 or more")
+        if self.seed >= 1 << 63:
+            raise UsageError(f"seed is {self.seed}", remedy="Give a number below 2 to the 63rd")
 
     def as_dict(self) -> dict[str, Any]:
         """JSON values."""

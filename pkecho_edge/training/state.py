@@ -14,7 +14,7 @@ from torch import Tensor
 from pkecho_edge.errors import CheckpointError, UsageError
 from pkecho_edge.files import write_atomically
 
-__all__ = ["RunState", "read_state", "write_state"]
+__all__ = ["RunState", "read_state", "require_state", "write_state"]
 
 _FORMAT = "pkecho-edge/training/1"
 
@@ -53,6 +53,18 @@ def write_state(state: RunState, path: Path) -> None:
         ) from error
 
 
+def require_state(path: Path) -> None:
+    """Refuse, before any work is done, a run that cannot be resumed.
+
+    Raises:
+        CheckpointError: there is no such file.
+    """
+    if not path.is_file():
+        raise CheckpointError(
+            "there is no run to resume here", path=path, remedy="Start one without --resume"
+        )
+
+
 def read_state(path: Path, inputs: dict[str, Any]) -> RunState:
     """The state of an earlier run on the same inputs.
 
@@ -60,15 +72,12 @@ def read_state(path: Path, inputs: dict[str, Any]) -> RunState:
         CheckpointError: missing, damaged, or not a state.
         UsageError: the run began with other inputs; the message names the first that differs.
     """
+    require_state(path)
     try:
         values = torch.load(path, map_location="cpu", weights_only=True)
         if values.pop("format") != _FORMAT:
             raise ValueError("it is of another format")
         state = RunState(**values)
-    except FileNotFoundError as error:
-        raise CheckpointError(
-            "there is no run to resume here", path=path, remedy="Start one without --resume"
-        ) from error
     except (
         OSError, RuntimeError, ValueError, TypeError, KeyError, AttributeError, EOFError,
         pickle.UnpicklingError,
