@@ -1,4 +1,8 @@
-"""The clip graph: T 8-bit frames in, T masks' logits out, one mask per frame and no batch axis."""
+"""The clip graph: T 8-bit frames in, T masks' logits out, one mask per frame and no batch axis.
+
+`LoweredParts` is what the clip graph and the stream graph are made of. Both name their parts alike,
+so that the INT8 ranges found for one hold for the other, tensor by tensor.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +17,7 @@ from pkecho_edge.lowering.upsampler import LoweredBilinear, lower_estimator
 from pkecho_edge.model.configuration import MAX_SIZE, MIN_SIZE, SIZE_STEP
 from pkecho_edge.model.network import PKEchoNet
 
-__all__ = ["ClipGraph", "check_size"]
+__all__ = ["ClipGraph", "LoweredParts", "check_size"]
 
 _STRIDES = (4, 8, 16, 32)
 
@@ -31,8 +35,8 @@ def check_size(size: tuple[int, int]) -> None:
         )
 
 
-class ClipGraph(nn.Module):
-    """frames u8 [T, 1, H, W] -> logits f32 [T, 1, H, W], equal to the network at batch size 1.
+class LoweredParts(nn.Module):
+    """The lowered network in pieces: encoder, reduction, head, upsamplers.
 
     Args:
         network: trained; it is copied, not changed.
@@ -55,13 +59,20 @@ class ClipGraph(nn.Module):
         self._stages, self.upsamplers = tuple(upsamplers), nn.ModuleList(upsamplers.values())
         self.float().eval().requires_grad_(False)
 
-    def forward(self, frames: Tensor) -> Tensor:
-        """See the class."""
-        features = self.encoder(frames)
-        masks: Tensor = self.head(self.reduction(features[-1]))
+    def upsample(self, features: list[Tensor], masks: Tensor) -> Tensor:
+        """Masks [N, 1, H/32, W/32] -> [N, 1, H, W], steered by the same N frames' features."""
         for upsampler, index in zip(reversed(self.upsamplers), reversed(self._stages), strict=True):
             masks = upsampler(features[index], masks)
         return masks
+
+
+class ClipGraph(LoweredParts):
+    """frames u8 [T, 1, H, W] -> logits f32 [T, 1, H, W], equal to the network at batch size 1."""
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """See the class."""
+        features = self.encoder(frames)
+        return self.upsample(features, self.head(self.reduction(features[-1])))
 
 
 def _upsamplers(network: PKEchoNet, size: tuple[int, int]) -> dict[int, nn.Module]:

@@ -1,9 +1,10 @@
-"""The lowered graph as ONNX opset 17, checked where it is written."""
+"""The lowered graphs as ONNX opset 17, checked where it is written."""
 
 from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,14 +12,15 @@ import numpy as np
 import onnx
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from pkecho_edge.errors import PkechoEdgeError
 from pkecho_edge.files import write_atomically
 from pkecho_edge.lowering.clip_graph import ClipGraph
+from pkecho_edge.lowering.stream_graph import StreamGraph
 from pkecho_edge.model.network import PKEchoNet
 
-__all__ = ["OPSET", "PARITY_LIMIT", "ExportReport", "export_clip_onnx"]
+__all__ = ["OPSET", "PARITY_LIMIT", "ExportReport", "export_clip_onnx", "export_stream_onnx"]
 
 OPSET = 17
 """What JetPack 5's TensorRT 8.5 reads; every newer toolchain does too."""
@@ -48,7 +50,7 @@ class ExportReport:
 def export_clip_onnx(
     network: PKEchoNet, size: tuple[int, int], path: Path, probe: NDArray[np.uint8]
 ) -> ExportReport:
-    """Lower, compare with the network on a probe clip, and write `path`.
+    """Lower to the clip graph, compare with the network on a probe clip, and write `path`.
 
     Args:
         network: trained.
@@ -61,30 +63,84 @@ def export_clip_onnx(
         PkechoEdgeError: the graph does not compute what the network does.
     """
     graph = ClipGraph(network, size)
-    parity = _parity(network, graph, probe)
+    clip = torch.from_numpy(probe)
+    with torch.inference_mode():
+        logits = graph(clip)
+    parity = _checked_parity(logits, _expected(network, clip))
+    nodes = _write(graph, (clip,), ("frames",), ("logits",), "pkecho_clip", path)
+    return ExportReport(path, OPSET, nodes, parity)
+
+
+def export_stream_onnx(
+    network: PKEchoNet, size: tuple[int, int], path: Path, probe: NDArray[np.uint8]
+) -> ExportReport:
+    """Lower to the stream graph and write `path`; arguments and errors as `export_clip_onnx`.
+
+    The probe's frames are pushed one by one; after the last the graph must give what the network
+    gives for the last frame of the whole clip.
+    """
+    graph = StreamGraph(network, size)
+    clip = torch.from_numpy(probe)
+    history = torch.zeros(graph.history_shape)
+    with torch.inference_mode():
+        for frame in clip:
+            logits, history = graph(frame[None], history)
+    parity = _checked_parity(logits, _expected(network, clip)[-1:])
+    nodes = _write(
+        graph,
+        (clip[:1], torch.zeros(graph.history_shape)),
+        ("frame", "history"),
+        ("logits", "history_out"),
+        "pkecho_stream",
+        path,
+    )
+    return ExportReport(path, OPSET, nodes, parity)
+
+
+def _expected(network: PKEchoNet, clip: Tensor) -> Tensor:
+    """The network's last logits of one clip, f32 [T, 1, H, W]."""
+    with torch.inference_mode():
+        expected: Tensor = network.eval()(clip[None].float() / 255)[-1][0]
+    return expected
+
+
+def _checked_parity(logits: Tensor, expected: Tensor) -> float:
+    """max |logits - expected| / max |expected|.
+
+    Raises:
+        PkechoEdgeError: it is above PARITY_LIMIT.
+    """
+    difference = (logits - expected).abs().max()
+    parity = float(difference / expected.abs().max().clamp(min=1e-12))
     if not parity <= PARITY_LIMIT:  # also catches NaN
         raise PkechoEdgeError(
             f"the lowered graph differs from the network by {parity:.1e} of the largest logit",
             remedy="The affinity scores are out of range; train with a smaller learning rate",
         )
-    model = onnx.load_from_string(_exported(graph, torch.from_numpy(probe)))
+    return parity
+
+
+def _write(
+    graph: nn.Module,
+    probe: tuple[Tensor, ...],
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+    name: str,
+    path: Path,
+) -> int:
+    """Export, check, write whole or not at all; returns the number of operators."""
+    model = onnx.load_from_string(_exported(graph, probe, inputs, outputs))
     model.producer_name, model.producer_version, model.doc_string = "pkecho-edge", "", ""
-    model.graph.name = "pkecho_clip"
+    model.graph.name = name
     _inline_shared_weights(model.graph)
     onnx.checker.check_model(model, full_check=True)
     write_atomically(path, model.SerializeToString(deterministic=True))
-    return ExportReport(path, OPSET, len(model.graph.node), parity)
+    return len(model.graph.node)
 
 
-def _parity(network: PKEchoNet, graph: nn.Module, probe: NDArray[np.uint8]) -> float:
-    clip = torch.from_numpy(probe)
-    with torch.inference_mode():
-        expected = network.eval()(clip[None].float() / 255)[-1][0]
-        difference = (graph(clip) - expected).abs().max()
-    return float(difference / expected.abs().max().clamp(min=1e-12))
-
-
-def _exported(graph: nn.Module, probe: torch.Tensor) -> bytes:
+def _exported(
+    graph: nn.Module, probe: tuple[Tensor, ...], inputs: Sequence[str], outputs: Sequence[str]
+) -> bytes:
     buffer = io.BytesIO()
     with warnings.catch_warnings():
         # the TorchScript exporter is deprecated, but it writes opset 17 as it is; the newer one
@@ -92,10 +148,10 @@ def _exported(graph: nn.Module, probe: torch.Tensor) -> bytes:
         warnings.simplefilter("ignore")
         torch.onnx.export(
             graph,
-            (probe,),
+            probe,
             buffer,  # type: ignore[arg-type]  # the TorchScript exporter writes to any file object
-            input_names=["frames"],
-            output_names=["logits"],
+            input_names=list(inputs),
+            output_names=list(outputs),
             opset_version=OPSET,
             do_constant_folding=True,
             dynamo=False,

@@ -84,16 +84,30 @@ class PKEchoNet(nn.Module):
                 f"clips are {list(clips.shape)}, not [B, {self.config.frames}, 1, 32 m, 32 n]",
                 remedy="Take clips of the network's length and resize them to multiples of 32",
             )
-        features = self.encoder_layer0(clips.flatten(0, 1))  # [BT, stem, H/4, W/4]
+        features, affinities = self.encode(clips.flatten(0, 1))
+        predictions = self.kss(features)
+        if self.training:
+            predictions, affinities = self._labelled_only(predictions, affinities, batch)
+        upsampled = (self.upsample(masks, affinities) for masks in predictions)
+        return [masks.view(batch, -1, *masks.shape[1:]) for masks in upsampled]
+
+    def encode(self, frames: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """What does not depend on the other frames of a clip.
+
+        Args:
+            frames: f32 [N, 1, H, W] in [0, 1].
+
+        Returns:
+            the deepest features [N, channels, H/32, W/32] and the affinities of every estimator,
+            the shallowest first.
+        """
+        features = self.encoder_layer0(frames)  # [N, stem, H/4, W/4]
         affinities = []
         for stage, estimator in self.stages():
             features = stage(features)
             if estimator is not None:
                 affinities.append(estimator(features))
-        predictions = self.kss(features)
-        if self.training:
-            predictions, affinities = self._labelled_only(predictions, affinities, batch)
-        return [self._upsample(masks, affinities, batch) for masks in predictions]
+        return features, affinities
 
     def _labelled_only(
         self, predictions: list[Tensor], affinities: list[Tensor], batch: int
@@ -104,12 +118,13 @@ class PKEchoNet(nn.Module):
         return [p[keep] for p in predictions], [a[keep] for a in affinities]
 
     @staticmethod
-    def _upsample(masks: Tensor, affinities: list[Tensor], batch: int) -> Tensor:
+    def upsample(masks: Tensor, affinities: list[Tensor]) -> Tensor:
+        """Coarse logits [N, 1, H/32, W/32] -> [N, 1, H, W], by the same N frames' affinities."""
         for affinity in reversed(affinities):
             masks = upsample_with_affinity(masks, affinity)
         if not affinities:
             masks = F.interpolate(masks, scale_factor=DEEPEST_STRIDE, mode="bilinear")
-        return masks.view(batch, -1, 1, *masks.shape[-2:])
+        return masks
 
 
 def _initialise(module: nn.Module) -> None:

@@ -14,7 +14,7 @@ import torch
 from pkecho_edge.calibration.quantize import QuantizationReport, quantize_onnx
 from pkecho_edge.data.clip import Clip, ed_es_clip
 from pkecho_edge.data.standard import CALIBRATION_SEEDS, clip_recordings
-from pkecho_edge.lowering.onnx_export import export_clip_onnx
+from pkecho_edge.lowering.onnx_export import export_clip_onnx, export_stream_onnx
 from pkecho_edge.model.configuration import NetworkConfig, Widths
 from pkecho_edge.model.network import PKEchoNet
 from pkecho_edge.training.losses import dice_loss
@@ -25,11 +25,12 @@ FRAMES = 4
 
 @dataclass(frozen=True)
 class Quantized:
-    """A lowered graph, what became of it, and what was printed on the way."""
+    """A lowered graph, what became of it, what was printed on the way, and the stream graph."""
 
     graph: Path
     report: QuantizationReport
     printed: str
+    stream: Path
 
 
 @pytest.fixture(scope="session")
@@ -60,7 +61,8 @@ def quantized(phantoms: list[Clip], tmp_path_factory: pytest.TempPathFactory) ->
     _fit(network, phantoms, steps=40)
     folder = tmp_path_factory.mktemp("quantized")
     export_clip_onnx(network.eval(), SIZE, folder / "clip.onnx", phantoms[0].frames)
+    export_stream_onnx(network, SIZE, folder / "stream.onnx", phantoms[0].frames)
     stdout = io.StringIO()
     with contextlib.redirect_stdout(stdout):
         report = quantize_onnx(folder / "clip.onnx", phantoms, folder / "made" / "int8.onnx")
-    return Quantized(folder / "clip.onnx", report, stdout.getvalue())
+    return Quantized(folder / "clip.onnx", report, stdout.getvalue(), folder / "stream.onnx")
