@@ -2,12 +2,12 @@
 
     python docs/images/make_images.py BUNDLE TRAINING_LOG
 
-BUNDLE is one of the packaged checkpoint at 128x128; TRAINING_LOG the log.csv of its training.
+BUNDLE is one of the packaged checkpoint at 128x128; TRAINING_LOG the log of its training,
+docs/training/default-checkpoint.csv.
 """
 
 from __future__ import annotations
 
-import csv
 import sys
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from pkecho_edge.data.sources import standard_set
 from pkecho_edge.model.baseline import baseline_runner
 from pkecho_edge.model.checkpoint import default_checkpoint_path, load_checkpoint
 from pkecho_edge.runtime import open_bundle
+from pkecho_edge.training.log import draw_curve
 
 HERE = Path(__file__).parent
 
@@ -74,25 +75,6 @@ def _difference(axis: plt.Axes, clip: Clip, index: int, a: np.ndarray, b: np.nda
     axis.axis("off")
 
 
-def training_curve(log: Path) -> None:
-    """Loss and batch DSC over the steps, with a running mean of 25."""
-    with log.open() as file:
-        rows = [(float(r["step"]), float(r["loss"]), float(r["dsc"])) for r in csv.DictReader(file)]
-    step, loss, dsc = np.array(rows).T
-    figure, axes = plt.subplots(1, 2, figsize=(10, 3.2))
-    kernel = np.ones(25) / 25
-    for axis, values, name in ((axes[0], loss, "loss"), (axes[1], dsc, "batch DSC")):
-        axis.plot(step, values, lw=0.4, alpha=0.4)
-        axis.plot(step[12:-12], np.convolve(values, kernel, "valid"), lw=1.5)
-        axis.set_xlabel("step")
-        axis.set_title(f"{name}, running mean of 25 steps")
-        axis.grid(alpha=0.3)
-    axes[0].set_yscale("log")
-    axes[1].set_ylim(0.85, 1)
-    figure.tight_layout()
-    figure.savefig(HERE / "training-curve.png", dpi=90)
-
-
 if __name__ == "__main__":
     demo_picture(Path(sys.argv[1]))
-    training_curve(Path(sys.argv[2]))
+    draw_curve(Path(sys.argv[2]), HERE / "training-curve.png")

@@ -68,7 +68,7 @@ class AblationReport:
         """A table's lines for a terminal of 80 columns, the headers first; of the paper the DSC."""
         lines = [self._headers(_NARROW)]
         for row in self.tables[name]:
-            label, dsc, spread, p_dsc, hd95, p_hd95, asd, below, paper = self._cells(row)
+            label, dsc, spread, p_dsc, hd95, p_hd95, asd, below, paper = self._cells(name, row)
             spread = "" if spread == _NONE else f"±{spread}"
             below = below.replace("reference", _NONE).replace(" of ", "/")
             lines.append(
@@ -80,7 +80,8 @@ class AblationReport:
         """All tables, the conditions above them and the warnings below."""
         parts = [self.conditions, ""]
         for name in self.tables:
-            header, lines = self._headers(_WIDE), [self._cells(row) for row in self.tables[name]]
+            header = self._headers(_WIDE)
+            lines = [self._cells(name, row) for row in self.tables[name]]
             parts += [f"### {self.title(name)}", "", _line(header)]
             parts.append(_line(["---", *["--:"] * (len(header) - 1)]))
             parts += [*map(_line, lines), ""]
@@ -90,16 +91,16 @@ class AblationReport:
     def _headers(self, headers: Sequence[str]) -> tuple[str, ...]:
         return tuple(f"{h} ({self.unit})" if h in ("HD95", "ASD") else h for h in headers)
 
-    def _cells(self, row: AblationRow) -> tuple[str, ...]:
-        is_reference = math.isnan(row.p_dsc)
+    def _cells(self, name: str, row: AblationRow) -> tuple[str, ...]:
+        is_reference = row.variant == TABLES[name].reference
         return (
             row.label,
-            f"{row.dsc:.2f}",
-            _NONE if math.isnan(row.dsc_sd) else f"{row.dsc_sd:.2f}",
+            _figure(row.dsc),
+            _figure(row.dsc_sd),
             _p_value(row.p_dsc),
-            f"{row.hd95:.2f}",
+            _figure(row.hd95),
             _p_value(row.p_hd95),
-            f"{row.asd:.2f}",
+            _figure(row.asd),
             "reference" if is_reference else f"{row.seeds_below} of {self.seeds}",
             _paper(row.paper),
         )
@@ -107,6 +108,10 @@ class AblationReport:
 
 def _line(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
+
+
+def _figure(value: float) -> str:
+    return _NONE if math.isnan(value) else f"{value:.2f}"
 
 
 def _p_value(p: float) -> str:

@@ -62,7 +62,7 @@ class Row:
 
 @dataclass(frozen=True)
 class AblationTable:
-    """One table; its last row is what the others are compared with, unless `reference` says.
+    """One table and the row that the others are compared with.
 
     Attributes:
         title: without a number.

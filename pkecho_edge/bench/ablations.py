@@ -138,14 +138,18 @@ def run_ablations(
         variant -> its scores, one per seed in their order.
 
     Raises:
-        UnusableInput: no clip has truth, or a loss is not finite.
+        UnusableInput: no clip has truth, a loss is not finite, or a folder holds a run on other
+            inputs or one that cannot be read.
+        UsageError: a folder holds the beginning of a run on other inputs.
     """
     found: dict[str, list[Scores]] = {name: [] for name in variants}
     for seed in study.seeds:
         for variant in variants:
             scores = _read_scores(study, variant, seed)
             on_start(variant, seed, scores is not None)
-            found[variant].append(scores or _run(study, variant, seed, on_step))
+            if scores is None:
+                scores = _run(study, variant, seed, on_step)
+            found[variant].append(scores)
     return found
 
 
@@ -194,9 +198,7 @@ def _p_value(ours: Sequence[Scores], theirs: Sequence[Scores], frames: str, colu
     return signed_rank(a, b).p_value
 
 
-def _run(
-    study: Study, variant: str, seed: int, on_step: Callable[[Any], None]
-) -> dict[str, dict[str, dict[str, float]]]:
+def _run(study: Study, variant: str, seed: int, on_step: Callable[[Any], None]) -> Scores:
     """Train one network, score it, and write the scores."""
     import torch
 
@@ -209,7 +211,16 @@ def _run(
     torch.manual_seed(seed)
     network = PKEchoNet(study.config(variant))
     resume = (folder / STATE).is_file()
-    train(network, study.samples, [], recipe, folder, resume=resume, on_step=on_step)
+    try:
+        train(network, study.samples, [], recipe, folder, resume=resume, on_step=on_step)
+    except UnusableInput as error:  # what to do is not what `train` says: it has other options
+        raise UnusableInput(
+            error.what,
+            path=error.path or folder,
+            remedy="Remove it and run again"
+            if error.path
+            else 'Give a --config with a lower learning_rate or precision = "f32"',
+        ) from error
     (evaluation,) = evaluate([baseline_runner(network)], study.clips)
     scores = {
         str(frames): {str(column): evaluation.per_patient(column, frames) for column in COLUMNS}
@@ -232,10 +243,20 @@ def _read_scores(study: Study, variant: str, seed: int) -> Scores | None:
     path = study.folder(variant, seed) / _SCORES
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
-        key, scores = document["key"], document["scores"]
+        key = document["key"]
+        scores = {
+            str(frames): {
+                str(column): {
+                    str(patient): float(value)
+                    for patient, value in document["scores"][frames][column].items()
+                }
+                for column in COLUMNS
+            }
+            for frames in FRAME_SETS
+        }
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise UnusableInput(
             f"cannot be read ({type(error).__name__})", path=path, remedy="Remove it and run again"
         ) from error
@@ -245,8 +266,7 @@ def _read_scores(study: Study, variant: str, seed: int) -> Scores | None:
             path=path,
             remedy="Choose another --out, or remove that folder",
         )
-    found: Scores = scores
-    return found
+    return scores
 
 
 def _mean(values: Any) -> float:

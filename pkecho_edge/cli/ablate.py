@@ -16,24 +16,28 @@ from pkecho_edge.cli.console import (
     JsonOption,
     QuietOption,
     SizeOption,
+    check_file,
     check_folder,
     console,
+    errors,
     parse_size,
     plain,
     write_json,
     write_text,
 )
-from pkecho_edge.errors import UsageError
+from pkecho_edge.errors import UnusableInput, UsageError
 
 if TYPE_CHECKING:
     from pkecho_edge.bench.ablation_report import AblationReport
     from pkecho_edge.bench.ablations import Study
+    from pkecho_edge.data.clip import Clip
     from pkecho_edge.training.loop import Progress
     from pkecho_edge.training.recipe import Recipe
 
 __all__ = ["ablate"]
 
 _PAPER_EPOCHS = 50
+_JSON, _MARKDOWN = "ablations.json", "ablations.md"
 
 
 def ablate(
@@ -84,9 +88,13 @@ def ablate(
     )
     shape = parse_size(size)
     check_folder(out)
+    for name in (_JSON, _MARKDOWN):
+        check_file(out / name)
     started = time.monotonic()
     with Bars(quiet) as bars:
-        study, description = _study(data, phantoms, shape, recipe, backbone, seeds, out, bars)
+        study, description, skipped = _study(
+            data, phantoms, shape, recipe, backbone, seeds, out, bars
+        )
         study = replace(study, keep_checkpoints=keep_checkpoints)
         names = variants_of(chosen)
         follower = _Follower(bars, len(names) * seeds)
@@ -97,14 +105,15 @@ def ablate(
         study,
         f"{description}, {shape[0]}x{shape[1]}",
         time.monotonic() - started,
+        skipped,
     )
-    write_json(out / "ablations.json", report.to_dict())
-    write_text(out / "ablations.md", report.markdown())
+    write_json(out / _JSON, report.to_dict())
+    write_text(out / _MARKDOWN, report.markdown())
     if json:
         write_json(json, report.to_dict())
     if not quiet:
         _show(report)
-        console.print(f"Tables: {plain(out / 'ablations.md')}", soft_wrap=True)
+        console.print(f"Tables: {plain(out / _MARKDOWN)}", soft_wrap=True)
 
 
 def _study(
@@ -116,12 +125,11 @@ def _study(
     seeds: int,
     out: Path,
     bars: Bars,
-) -> tuple[Study, str]:
-    """What every run trains on and is scored on, and that in words."""
+) -> tuple[Study, str, str]:
+    """What every run trains on and is scored on, that in words, and what was left out of it."""
     import torch
 
     from pkecho_edge.bench.ablations import Study
-    from pkecho_edge.data import sources
     from pkecho_edge.data.clip import CLIP_LENGTH
     from pkecho_edge.training.material import dataset_material, phantom_material
     from pkecho_edge.training.samples import draw_samples
@@ -130,30 +138,73 @@ def _study(
         torch.set_num_threads(os.cpu_count() or 1)
     if data is None:
         material = phantom_material(phantoms, size, length=CLIP_LENGTH, whole=recipe.windows > 1)
-        held_out = sources.standard_set(size)
     else:
         material = dataset_material(data, split=recipe.split)
-        held_out = sources.dataset(data, size, split="TEST")
-    left_out: list[str] = []
+    left_out: dict[str, None] = {}  # each once, in their order
+    bars.start("test clips", None)
+    clips, tested_on = _test_clips(data, size, recipe.split, left_out)
+    bars.done(f"{len(clips)} clips of {tested_on}")
     bars.start("training samples", material.count)
     samples = draw_samples(
-        material.training(lambda skipped: left_out.append(str(skipped))),
+        material.training(lambda skipped: left_out.update({str(skipped): None})),
         size,
         length=CLIP_LENGTH,
         windows=recipe.windows,
         seed=recipe.seed,
-        on_skip=lambda skipped: left_out.append(str(skipped)),
+        on_skip=lambda skipped: left_out.update({str(skipped): None}),
         advance=bars.advance,
     )
     bars.done(f"{len(samples)} from {samples.recordings} recordings")
-    bars.start("test clips", None)
-    clips = [clip for clip in held_out if any(clip.labelled)]
-    bars.done(f"{len(clips)} clips of {held_out.description}")
+    skipped = "; ".join(list(left_out)[:3]) + ("; ..." if len(left_out) > 3 else "")
+    if skipped:
+        skipped = f"{len(left_out)} recordings left out: {skipped}"
+        errors.print(f"[yellow]{plain(skipped)}[/]")
     description = (
         f"trained on {len(samples)} samples of {material.description}, "
-        f"tested on {len(clips)} clips of {held_out.description}"
+        f"tested on {len(clips)} clips of {tested_on}"
     )
-    return Study((samples,), clips, recipe, backbone, range(seeds), out), description
+    return Study((samples,), clips, recipe, backbone, range(seeds), out), description, skipped
+
+
+def _test_clips(
+    data: Path | None, size: tuple[int, int], split: str, left_out: dict[str, None]
+) -> tuple[list[Clip], str]:
+    """The labelled clips of patients that no run trains on, and where they come from.
+
+    Raises:
+        UnusableInput: there is none, or none with ED and ES, which the tables are of.
+    """
+    from pkecho_edge.data import sources
+    from pkecho_edge.data.layouts import open_dataset
+    from pkecho_edge.data.plain import split_by_rank
+    from pkecho_edge.verify.ef_methods import find_phases
+
+    wanted: set[str] | None = None
+    if data is None:
+        source = sources.standard_set(size)
+    elif split == "own":
+        source = sources.dataset(data, size, split="TEST")
+    else:  # as the training material is split, or a patient would be on both sides
+        source = sources.dataset(data, size)
+        source = replace(source, description=f"{source.description}, split {split}")
+        dataset = open_dataset(data)
+        sides = split_by_rank(set(dataset.patients))
+        names = zip(dataset.identifiers, dataset.patients, strict=True)
+        wanted = {name for name, patient in names if sides[patient] == "TEST"}
+    clips = [
+        clip
+        for clip in source
+        if any(clip.labelled) and (wanted is None or clip.recording in wanted)
+    ]
+    if wanted is None:  # else it is of all sides
+        left_out.update(dict.fromkeys(source.skipped))
+    if not any(find_phases(clip) for clip in clips):
+        raise UnusableInput(
+            "no recording to test on is labelled at ED and at ES",
+            path=data,
+            remedy=f"See what it holds: pkecho-edge data check {data}",
+        )
+    return clips, source.description
 
 
 class _Follower:
@@ -188,28 +239,36 @@ class _Follower:
 
 
 def _report(
-    tables: dict[str, Any], study: Study, description: str, seconds: float
+    tables: dict[str, Any], study: Study, description: str, seconds: float, skipped: str
 ) -> AblationReport:
     from pkecho_edge.bench.ablation_report import AblationReport
     from pkecho_edge.verify.machine import machine_facts
     from pkecho_edge.verify.report import SYNTHETIC_NOTE
 
-    recipe, clip = study.recipe, study.clips[0]
+    recipe = study.recipe
     reduced = "Reduced: " if recipe.epochs < _PAPER_EPOCHS else ""
     conditions = (
-        f"{reduced}{study.backbone}, {recipe.epochs} epochs, batch {recipe.batch}, "
-        f"{len(study.seeds)} seeds, {description}; ED and ES frames. P: Wilcoxon signed-rank "
-        f"against the table's reference, paired by patient, each the mean over the seeds. "
-        f"The paper: ResNet-50, {_PAPER_EPOCHS} epochs, 320x320, CAMUS. Took {seconds / 60:.0f} "
-        "minutes (what was there already not counted)."
+        f"{reduced}{study.backbone}, {_counted(recipe.epochs, 'epoch')}, batch {recipe.batch}, "
+        f"{_counted(len(study.seeds), 'seed')}, {description}; ED and ES frames. "
+        "P: Wilcoxon signed-rank against the table's reference, paired by patient, each the mean "
+        "over the seeds. "
+        f"The paper: ResNet-50, {_PAPER_EPOCHS} epochs, 320x320, CAMUS. Took "
+        f"{_counted(round(seconds / 60), 'minute')} (what was there already not counted)."
     )
-    warnings = ["P-values are over patients, not over seeds: another seed may turn a small difference"]
+    warnings = [
+        "P-values are over patients, not over seeds: another seed may turn a small difference"
+    ]
+    if skipped:
+        warnings.append(skipped)
     if any(each.source == "phantom" for each in study.clips):
         warnings.append(SYNTHETIC_NOTE)
-    unit = "px" if clip.spacing_mm is None else "mm"
-    return AblationReport(
-        tables, conditions, warnings, unit, len(study.seeds), machine_facts()
-    )
+    # of the scores, too: see Evaluation.distance_unit
+    unit = "mm" if any(clip.spacing_mm is not None for clip in study.clips) else "px"
+    return AblationReport(tables, conditions, warnings, unit, len(study.seeds), machine_facts())
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 def _show(report: AblationReport) -> None:
@@ -224,12 +283,14 @@ def _show(report: AblationReport) -> None:
             box=box.SIMPLE,
             padding=(0, 1, 0, 0),
             pad_edge=False,
+            show_edge=False,
         )
         for index, text in enumerate(header):
             table.add_column(text, justify="right" if index else "left")
         for line in lines:
             table.add_row(*line)
         console.print(table)
-    console.print(report.conditions, style="dim")
+        console.print()
+    console.print(plain(report.conditions), style="dim")
     for warning in report.warnings:
-        console.print(f"[yellow]warning:[/] {warning}")
+        console.print(f"[yellow]warning:[/] {plain(warning)}")

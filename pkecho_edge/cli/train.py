@@ -210,9 +210,6 @@ def _run(
     def on_skip(left_out: Skipped) -> None:
         skipped[left_out.identifier] = str(left_out)
 
-    def reasons() -> str:
-        return "; ".join(list(skipped.values())[:3]) + ("; ..." if len(skipped) > 3 else "")
-
     samples, validation = [], []
     for size, material in materials.items():
         try:
@@ -220,15 +217,16 @@ def _run(
                 material, size, network.config.frames, recipe, on_skip, bars
             )
         except UnusableInput as error:
+            shown = "; ".join(list(skipped.values())[:3]) + ("; ..." if len(skipped) > 3 else "")
             raise UnusableInput(
-                f"{error.what} ({reasons()})" if skipped else error.what,
+                f"{error.what} ({shown})" if skipped else error.what,
                 path=error.path,
                 remedy=error.remedy,
             ) from error
         samples.append(drawn)
         validation += held_out
-    if skipped and processes.writes:
-        errors.print(f"[yellow]{len(skipped)} recordings left out:[/] {plain(reasons())}")
+    for reason in skipped.values() if processes.writes else ():
+        errors.print(f"[yellow]warning:[/] left out {plain(reason)}")
 
     trained = train(
         network,

@@ -69,4 +69,5 @@ def _renamed(name: str) -> str:
 
 
 def _grey(name: str, tensor: Tensor) -> Tensor:
-    return tensor.sum(dim=1, keepdim=True) if name == "conv1.weight" else tensor
+    is_first = name == "conv1.weight" and tensor.ndim == 4  # of another shape, it is refused later
+    return tensor.sum(dim=1, keepdim=True) if is_first else tensor

@@ -156,7 +156,7 @@ def draw_curve(log: Path, picture: Path) -> None:
         right.plot(step[known], validation[known], ".-", color="#1f5fa8", label="validation")
     right.set(xlabel="step", ylabel="DSC, points", title="DSC of the last refinement")
     if len(dsc):
-        right.set_ylim(bottom=float(np.clip(100 * np.nanpercentile(dsc, 5) - 2, 0, 98)))
+        right.set_ylim(float(np.clip(100 * np.nanpercentile(dsc, 5) - 2, 0, 98)), 100)
     right.legend(loc="lower right")
     buffer = io.BytesIO()
     figure.savefig(buffer, dpi=110)

@@ -21,6 +21,8 @@ __all__ = ["Recipe", "load_recipe"]
 
 _CHOICES = {"precision": ("f32", "bf16"), "split": ("own", "7:1:2")}
 
+_HIGHEST_RATE = 1e6  # torch's Adam cannot take what overflows FP32
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -72,6 +74,11 @@ class Recipe:
         for name in ("boundary_weight", "gradient_norm", "seed"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise UsageError(f"{name} is {getattr(self, name)}", remedy="Give 0 or more")
+        if self.learning_rate > _HIGHEST_RATE:
+            raise UsageError(
+                f"learning_rate is {self.learning_rate}",
+                remedy=f"Give a number up to {_HIGHEST_RATE:g}",
+            )
         if self.seed >= 1 << 63:
             raise UsageError(f"seed is {self.seed}", remedy="Give a number below 2 to the 63rd")
 

@@ -85,7 +85,7 @@ def read_state(path: Path, inputs: dict[str, Any]) -> RunState:
         raise CheckpointError(
             f"the state cannot be read ({type(error).__name__})",
             path=path,
-            remedy="Start the run again without --resume",
+            remedy="Start the run again in another folder",
         ) from error
     for name, value in inputs.items():
         if state.inputs.get(name) != value:

@@ -76,6 +76,7 @@ def test_a_missing_file_is_said(tmp_path: Path) -> None:
         {"epochs": 0}, {"batch": 0}, {"windows": 0}, {"save_every": 0}, {"learning_rate": 0.0},
         {"learning_rate": float("nan")}, {"power": -1.0}, {"boundary_weight": -0.1},
         {"gradient_norm": float("inf")}, {"split": "random"}, {"precision": "f16"}, {"seed": -1},
+        {"seed": 1 << 63}, {"learning_rate": 1e39},
     ],
 )  # fmt: skip
 def test_impossible_recipes_are_refused(changes: dict[str, float]) -> None:

@@ -41,7 +41,7 @@ def test_a_step_takes_little_more_than_forward_loss_and_backward() -> None:
     )
     recipe = Recipe()
     run = _Run(PKEchoNet(), [samples], recipe, Processes(0, 1, torch.device("cpu")))
-    bare = PKEchoNet().train()
+    bare = PKEchoNet().train().to(memory_format=torch.channels_last)  # as the loop has it
     batch = samples.batch(range(8))
 
     def forward_loss_backward() -> None:
