@@ -26,6 +26,7 @@ from pkecho_edge.data.clip import Clip
 from pkecho_edge.errors import UnusableInput
 from pkecho_edge.files import write_atomically
 from pkecho_edge.metrics.significance import signed_rank
+from pkecho_edge.model.checkpoint import checkpoint_sha256
 from pkecho_edge.model.configuration import NetworkConfig
 from pkecho_edge.training.recipe import Recipe
 from pkecho_edge.training.samples import Samples
@@ -52,6 +53,8 @@ class Study:
         seeds: one run of every variant with each.
         out: folder of all runs.
         keep_checkpoints: else a run's weights go once it is scored.
+        encoder_weights: torchvision's, to begin every run with; None for random ones.
+        device: to train on; scores are always the CPU's.
     """
 
     samples: Sequence[Samples]
@@ -61,6 +64,8 @@ class Study:
     seeds: Sequence[int]
     out: Path
     keep_checkpoints: bool = False
+    encoder_weights: Path | None = None
+    device: str = "cpu"
 
     def config(self, variant: str) -> NetworkConfig:
         """Of a variant of VARIANTS."""
@@ -71,13 +76,15 @@ class Study:
         return self.out / f"{variant}-seed{seed}"
 
     def key(self, variant: str, seed: int) -> str:
-        """SHA-256 of all that decides a run's scores but the code."""
+        """SHA-256 of all that decides a run's scores but the code and the device."""
         parts = [
             json.dumps(self.config(variant).as_dict(), sort_keys=True),
             json.dumps(replace(self.recipe, seed=seed).as_dict(), sort_keys=True),
             *(samples.sha256() for samples in self.samples),
-            *(clip.content_sha256 for clip in self.clips),
+            *(_clip_sha256(clip) for clip in self.clips),
         ]
+        if self.encoder_weights is not None:
+            parts.append(checkpoint_sha256(self.encoder_weights))
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
@@ -111,6 +118,13 @@ class AblationRow:
             name: None if isinstance(value, float) and math.isnan(value) else value
             for name, value in asdict(self).items()
         }
+
+
+def _clip_sha256(clip: Clip) -> str:
+    """Of everything about a clip that its scores depend on: pictures, labels, phases, spacing."""
+    facts = (clip.labelled, clip.ed_index, clip.es_index, clip.spacing_mm, clip.view, clip.patient)
+    truth = b"" if clip.truth is None else np.packbits(clip.truth).tobytes()
+    return hashlib.sha256(f"{clip.content_sha256} {facts}".encode() + truth).hexdigest()
 
 
 def variants_of(tables: Mapping[str, AblationTable]) -> list[str]:
@@ -203,16 +217,30 @@ def _run(study: Study, variant: str, seed: int, on_step: Callable[[Any], None]) 
     import torch
 
     from pkecho_edge.model.baseline import baseline_runner
+    from pkecho_edge.model.imagenet import load_encoder_weights
     from pkecho_edge.model.network import PKEchoNet
     from pkecho_edge.training.loop import STATE, train
+    from pkecho_edge.training.processes import Processes
 
     folder = study.folder(variant, seed)
     recipe = replace(study.recipe, seed=seed)
     torch.manual_seed(seed)
     network = PKEchoNet(study.config(variant))
+    if study.encoder_weights is not None:
+        load_encoder_weights(network, study.encoder_weights)
+    processes = Processes(0, 1, torch.device(study.device))
     resume = (folder / STATE).is_file()
     try:
-        train(network, study.samples, [], recipe, folder, resume=resume, on_step=on_step)
+        train(
+            network,
+            study.samples,
+            [],
+            recipe,
+            folder,
+            processes=processes,
+            resume=resume,
+            on_step=on_step,
+        )
     except UnusableInput as error:  # what to do is not what `train` says: it has other options
         raise UnusableInput(
             error.what,
@@ -221,7 +249,7 @@ def _run(study: Study, variant: str, seed: int, on_step: Callable[[Any], None]) 
             if error.path
             else 'Give a --config with a lower learning_rate or precision = "f32"',
         ) from error
-    (evaluation,) = evaluate([baseline_runner(network)], study.clips)
+    (evaluation,) = evaluate([baseline_runner(network.cpu())], study.clips)
     scores = {
         str(frames): {str(column): evaluation.per_patient(column, frames) for column in COLUMNS}
         for frames in FRAME_SETS

@@ -58,6 +58,10 @@ def ablate(
         str | None, typer.Option(help="own (the dataset's; default) or 7:1:2 by patient.")
     ] = None,
     backbone: Annotated[str, typer.Option(help="resnet18, resnet34 or resnet50.")] = "resnet18",
+    encoder_weights: Annotated[
+        Path | None,
+        typer.Option(help="ImageNet weights in torchvision's format, as the paper has.", metavar="FILE"),
+    ] = None,
     size: SizeOption = "128",
     phantoms: Annotated[
         int, typer.Option(help="Phantoms to train on, without --data.", min=1)
@@ -65,6 +69,7 @@ def ablate(
     keep_checkpoints: Annotated[
         bool, typer.Option("--keep-checkpoints", help="Also keep every run's weights.")
     ] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     json: JsonOption = None,
     quiet: QuietOption = False,
     debug: DebugOption = False,
@@ -87,6 +92,7 @@ def ablate(
         **{name: value for name, value in given.items() if value is not None},
     )
     shape = parse_size(size)
+    chosen_device = _device(device)
     check_folder(out)
     for name in (_JSON, _MARKDOWN):
         check_file(out / name)
@@ -95,7 +101,12 @@ def ablate(
         study, description, skipped = _study(
             data, phantoms, shape, recipe, backbone, seeds, out, bars
         )
-        study = replace(study, keep_checkpoints=keep_checkpoints)
+        study = replace(
+            study,
+            keep_checkpoints=keep_checkpoints,
+            encoder_weights=encoder_weights,
+            device=chosen_device,
+        )
         names = variants_of(chosen)
         follower = _Follower(bars, len(names) * seeds)
         found = run_ablations(study, names, on_start=follower.run, on_step=follower.step)
@@ -114,6 +125,22 @@ def ablate(
     if not quiet:
         _show(report)
         console.print(f"Tables: {plain(out / _MARKDOWN)}", soft_wrap=True)
+
+
+def _device(name: str) -> str:
+    """ "cpu" or "cuda".
+
+    Raises:
+        UsageError: another name, or there is no CUDA device.
+    """
+    import torch
+
+    if name not in ("auto", "cpu", "cuda"):
+        raise UsageError(f"unknown device {name!r}", remedy="Use auto, cpu or cuda")
+    there = torch.cuda.is_available()
+    if name == "cuda" and not there:
+        raise UsageError("there is no CUDA device", remedy="Use --device cpu")
+    return "cuda" if there and name != "cpu" else "cpu"
 
 
 def _study(
@@ -175,29 +202,14 @@ def _test_clips(
         UnusableInput: there is none, or none with ED and ES, which the tables are of.
     """
     from pkecho_edge.data import sources
-    from pkecho_edge.data.layouts import open_dataset
-    from pkecho_edge.data.plain import split_by_rank
     from pkecho_edge.verify.ef_methods import find_phases
 
-    wanted: set[str] | None = None
     if data is None:
         source = sources.standard_set(size)
-    elif split == "own":
-        source = sources.dataset(data, size, split="TEST")
-    else:  # as the training material is split, or a patient would be on both sides
-        source = sources.dataset(data, size)
-        source = replace(source, description=f"{source.description}, split {split}")
-        dataset = open_dataset(data)
-        sides = split_by_rank(set(dataset.patients))
-        names = zip(dataset.identifiers, dataset.patients, strict=True)
-        wanted = {name for name, patient in names if sides[patient] == "TEST"}
-    clips = [
-        clip
-        for clip in source
-        if any(clip.labelled) and (wanted is None or clip.recording in wanted)
-    ]
-    if wanted is None:  # else it is of all sides
-        left_out.update(dict.fromkeys(source.skipped))
+    else:
+        source = sources.dataset(data, size, split="TEST", rule=split)
+    clips = [clip for clip in source if any(clip.labelled)]
+    left_out.update(dict.fromkeys(source.skipped))
     if not any(find_phases(clip) for clip in clips):
         raise UnusableInput(
             "no recording to test on is labelled at ED and at ES",
@@ -246,13 +258,14 @@ def _report(
     from pkecho_edge.verify.report import SYNTHETIC_NOTE
 
     recipe = study.recipe
+    begun = "ImageNet's" if study.encoder_weights is not None else "random"
     reduced = "Reduced: " if recipe.epochs < _PAPER_EPOCHS else ""
     conditions = (
-        f"{reduced}{study.backbone}, {_counted(recipe.epochs, 'epoch')}, batch {recipe.batch}, "
+        f"{reduced}{study.backbone}, encoder weights {begun} at first, {_counted(recipe.epochs, 'epoch')}, batch {recipe.batch}, "
         f"{_counted(len(study.seeds), 'seed')}, {description}; ED and ES frames. "
         "P: Wilcoxon signed-rank against the table's reference, paired by patient, each the mean "
         "over the seeds. "
-        f"The paper: ResNet-50, {_PAPER_EPOCHS} epochs, 320x320, CAMUS. Took "
+        f"The paper: ResNet-50 from ImageNet's weights, {_PAPER_EPOCHS} epochs, 320x320, CAMUS. Took "
         f"{_counted(round(seconds / 60), 'minute')} (what was there already not counted)."
     )
     warnings = [

@@ -59,6 +59,9 @@ def evaluate_(
         typer.Option(help="Labelled dataset; default: the standard phantom set.", metavar="DIR"),
     ] = None,
     split: Annotated[str, typer.Option(help="TRAIN, VAL, TEST or ALL of --data.")] = "TEST",
+    split_by: Annotated[
+        str, typer.Option(help="own (the dataset's; default) or 7:1:2, as in train.")
+    ] = "own",
     against: Annotated[
         Path | None,
         typer.Option(help="Compare with this checkpoint or bundle.", metavar="NETWORK"),
@@ -96,7 +99,7 @@ def evaluate_(
         paths = [network] if against is None else [network, against]
         networks = [_open(path, stack) for path in paths]
         source = replace(
-            _source(data, split, _common_size(networks, wanted), clips),
+            _source(data, split, split_by, _common_size(networks, wanted), clips),
             length=_common_length(networks),
         )
         bars = stack.enter_context(Bars(quiet))
@@ -193,14 +196,17 @@ def _common_length(networks: list[_Network]) -> int:
     return networks[0].length
 
 
-def _source(data: Path | None, split: str, size: tuple[int, int], clips: int | None) -> ClipSource:
+def _source(
+    data: Path | None, split: str, split_by: str, size: tuple[int, int], clips: int | None
+) -> ClipSource:
     from pkecho_edge.data import sources
+    from pkecho_edge.data.sides import check_rule
     from pkecho_edge.data.standard import STANDARD_COUNT
 
     if data is None:
         return sources.standard_set(size, clips or STANDARD_COUNT)
     wanted = None if split.upper() == "ALL" else split.upper()
-    return sources.dataset(data, size, split=wanted, count=clips)
+    return sources.dataset(data, size, split=wanted, count=clips, rule=check_rule(split_by))
 
 
 def _held_out(source: ClipSource, networks: list[_Network]) -> Iterator[Clip]:

@@ -236,6 +236,7 @@ def _run(
         out,
         processes=processes,
         resume=resume,
+        notes={"training.data": next(iter(materials.values())).description},
         on_step=_Narrator(bars, quiet=not processes.writes or bars.quiet),
     )
     best = trained.best_dsc

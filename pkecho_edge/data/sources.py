@@ -25,6 +25,7 @@ class ClipSource:
         size: (H, W) of the clips in pixels.
         count: at most this many clips.
         length: frames per clip.
+        rule: how a dataset is split, of sides.SPLIT_RULES.
         skipped: what the last iteration left out, "identifier: reason" each.
     """
 
@@ -35,6 +36,7 @@ class ClipSource:
     size: tuple[int, int]
     count: int
     length: int = CLIP_LENGTH
+    rule: str = "own"
     skipped: list[str] = field(default_factory=list, compare=False)
 
     def __post_init__(self) -> None:
@@ -63,17 +65,17 @@ class ClipSource:
         """Of a dataset the patients that its files name, before any is decoded; else none."""
         if self.root is None:
             return frozenset()
-        from pkecho_edge.data.layouts import open_dataset
+        from pkecho_edge.data.sides import open_side
 
-        return frozenset(open_dataset(self.root, self.split).patients)
+        return frozenset(open_side(self.root, self.split, self.rule).patients)
 
     def _of_dataset(self, root: Path) -> Iterator[Clip]:
         from pkecho_edge.data.dataset import iterate_clips
-        from pkecho_edge.data.layouts import open_dataset
+        from pkecho_edge.data.sides import open_side
 
         found = 0
         self.skipped.clear()
-        recordings = open_dataset(root, self.split)
+        recordings = open_side(root, self.split, self.rule)
         for recording, clips in iterate_clips(
             recordings, lambda left_out: self.skipped.append(str(left_out)), length=self.length
         ):
@@ -93,12 +95,18 @@ class ClipSource:
 
 
 def dataset(
-    root: Path, size: tuple[int, int], *, split: str | None = None, count: int | None = None
+    root: Path,
+    size: tuple[int, int],
+    *,
+    split: str | None = None,
+    count: int | None = None,
+    rule: str = "own",
 ) -> ClipSource:
     """The clips of a folder or file of any layout that `open_dataset` knows."""
     name = root.name or root.resolve().name
-    name = f"{name}, split {split}" if split else name
-    return ClipSource(name, root, split, None, size, count or 1_000_000)
+    by = "" if rule == "own" else f" of {rule}"
+    name = f"{name}, split {split}{by}" if split else name
+    return ClipSource(name, root, split, None, size, count or 1_000_000, rule=rule)
 
 
 def phantoms(seeds: range, size: tuple[int, int]) -> ClipSource:

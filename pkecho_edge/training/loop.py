@@ -12,7 +12,7 @@ run that was killed goes on bit for bit as if it had not been (on the CPU, with 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -75,6 +75,7 @@ def train(
     *,
     processes: Processes | None = None,
     resume: bool = False,
+    notes: Mapping[str, str] | None = None,
     on_step: Callable[[Progress], None] = lambda _: None,
 ) -> Trained:
     """Train in place and write checkpoints, state and logs into `out`.
@@ -87,6 +88,7 @@ def train(
         out: made if it is missing; an earlier run's files in it are replaced.
         processes: of `joined_processes`; None for this one alone on the CPU.
         resume: go on from `out/state.pt`.
+        notes: for the checkpoints' headers, beside the recipe and the sizes; text to text.
         on_step: hears of every step that this call takes.
 
     Returns:
@@ -114,7 +116,8 @@ def train(
             if progress.ends_epoch:
                 score = validation_dsc(network, validation, processes.device, recipe.precision)
                 progress = _with_score(progress, score)
-                best = _close_epoch(network, recipe, out, progress, best, processes)
+                told = _notes(samples, recipe, progress) | dict(notes or {})
+                best = _close_epoch(network, out, progress, best, processes, told)
             log.write(vars(progress))
             if saves:
                 log.flush()
@@ -235,18 +238,23 @@ def _check_finite(network: PKEchoNet, step: int) -> None:
             raise UnusableInput(f"{name} is not finite after step {step}", remedy=_CALMER)
 
 
+def _notes(samples: Sequence[Samples], recipe: Recipe, progress: Progress) -> dict[str, str]:
+    """What a checkpoint's header says of its training."""
+    sizes = ("x".join(map(str, each.frames.shape[-2:])) for each in samples)
+    notes = {"epoch": progress.epoch, "step": progress.step, "sizes": ", ".join(sizes)}
+    return {f"training.{name}": str(value) for name, value in (notes | recipe.as_dict()).items()}
+
+
 def _close_epoch(
     network: PKEchoNet,
-    recipe: Recipe,
     out: Path,
     progress: Progress,
     best: float,
     processes: Processes,
+    notes: dict[str, str],
 ) -> float:
     """Write the epoch's checkpoint, and the best one if it is; returns the best DSC so far."""
     score = progress.validation_dsc
-    notes = {"training.epoch": str(progress.epoch), "training.step": str(progress.step)}
-    notes |= {f"training.{name}": str(value) for name, value in recipe.as_dict().items()}
     names = [LAST]
     if score is not None and score > best:
         names.append(BEST)

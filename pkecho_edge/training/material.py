@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from pkecho_edge.data.clip import Clip, ed_es_clip
-from pkecho_edge.data.dataset import Dataset, Skipped, iterate
+from pkecho_edge.data.dataset import Skipped, iterate
 from pkecho_edge.data.layouts import open_dataset
 from pkecho_edge.data.phantom import (
     PhantomSpec,
@@ -24,8 +24,8 @@ from pkecho_edge.data.phantom import (
     phantom_recording,
     rendered,
 )
-from pkecho_edge.data.plain import split_by_rank
 from pkecho_edge.data.recording import Recording
+from pkecho_edge.data.sides import Part, sides_of
 from pkecho_edge.data.standard import TRAINING_SEEDS, TUNING_SEEDS
 from pkecho_edge.errors import DatasetError, RecordingError, UsageError
 
@@ -124,15 +124,7 @@ def dataset_material(
         UsageError: there are so few patients to train on that one size has none.
     """
     dataset = open_dataset(root, None)
-    if split == "own":
-        sides = dict(zip(dataset.identifiers, dataset.splits, strict=True))
-    else:
-        of_patient = split_by_rank(set(dataset.patients))
-        sides = {
-            name: of_patient[patient]
-            for name, patient in zip(dataset.identifiers, dataset.patients, strict=True)
-        }
-    _check_apart(dataset, sides, root)
+    sides = sides_of(dataset, split)
     if "TRAIN" not in sides.values():
         raise DatasetError(
             "no recording to train on", path=root, remedy=f"See: pkecho-edge data check {root}"
@@ -147,7 +139,7 @@ def dataset_material(
             raise _too_few(len(patients), "patients to train on", parts)
         wanted = [sides[n] == side and patient_of[n] in mine for n in dataset.identifiers]
         # what the whole dataset refuses is said once, by the first training side
-        taken = _Part(dataset, wanted, side, speaks=side == "TRAIN" and part == 0)
+        taken = Part(dataset, wanted, side, speaks=side == "TRAIN" and part == 0)
         return lambda on_skip: (recording for recording in iterate(taken, on_skip))
 
     count = sum(side == "TRAIN" for side in sides.values()) * parts[part] // sum(parts)
@@ -170,42 +162,3 @@ def _share(items: Sequence[_Item], parts: Sequence[int], part: int) -> Sequence[
     """The consecutive items that fall to one part when they are cut in proportion to `parts`."""
     low, high = (len(items) * sum(parts[:i]) // sum(parts) for i in (part, part + 1))
     return items[low:high]
-
-
-def _check_apart(dataset: Dataset, sides: dict[str, str], root: Path) -> None:
-    """No patient may be trained on and validated or tested on."""
-    seen: dict[str, str] = {}
-    for name, patient in zip(dataset.identifiers, dataset.patients, strict=True):
-        side = seen.setdefault(patient, sides[name])
-        if side != sides[name]:
-            raise DatasetError(
-                f"patient {patient!r} is in {side} and in {sides[name]}",
-                path=root,
-                remedy="Split by patient, for example with --split 7:1:2",
-            )
-
-
-class _Part:
-    """Some recordings of a dataset, as a dataset.
-
-    Args:
-        whole: the dataset.
-        wanted: for each of its recordings, whether it is in this part.
-        side: "TRAIN", "VAL" or "TEST", of all of them.
-        speaks: whether this part tells what the whole dataset left out.
-    """
-
-    def __init__(self, whole: Dataset, wanted: Sequence[bool], side: str, *, speaks: bool) -> None:
-        self._whole = whole
-        self._at = [i for i, is_wanted in enumerate(wanted) if is_wanted]
-        self.layout, self.root = whole.layout, whole.root
-        self.identifiers = tuple(whole.identifiers[i] for i in self._at)
-        self.patients = tuple(whole.patients[i] for i in self._at)
-        self.splits = (side,) * len(self._at)
-        self.skipped = list(whole.skipped) if speaks else []
-
-    def __len__(self) -> int:
-        return len(self._at)
-
-    def __getitem__(self, index: int, /) -> Recording:
-        return self._whole[self._at[index]]

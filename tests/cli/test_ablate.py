@@ -76,7 +76,8 @@ def test_the_report_says_what_was_done(world: Path, typed: Type) -> None:
     done = typed(ABLATE)
 
     said = document()["conditions"]
-    assert said.startswith("Reduced: resnet18, 1 epoch, batch 2, 1 seed, trained on 2 samples of ")
+    assert said.startswith("Reduced: resnet18, encoder weights random at first, 1 epoch, batch 2")
+    assert "1 seed, trained on 2 samples of " in said
     assert "data, split own, tested on 2 clips of data, split TEST, 96x96; ED and ES" in said
     assert (world / "runs" / "ablations.md").read_text().startswith(said)
     warnings = document()["warnings"]
@@ -95,9 +96,10 @@ def test_fifty_epochs_are_not_reduced(
     monkeypatch.setattr(ablations, "_run", lambda *_: {"ed_es": figures, "labelled": figures})
 
     assert typed(ABLATE.replace("--epochs 1", "--epochs 49")).code == 0
-    assert document()["conditions"].startswith("Reduced: resnet18, 49 epochs")
+    begin = "resnet18, encoder weights random at first, "
+    assert document()["conditions"].startswith(f"Reduced: {begin}49 epochs")
     assert typed(ABLATE.replace("--epochs 1 ", "")).code == 0
-    assert document()["conditions"].startswith("resnet18, 50 epochs")
+    assert document()["conditions"].startswith(f"{begin}50 epochs")
 
 
 def test_the_same_command_again_trains_nothing(
@@ -238,7 +240,7 @@ def test_no_patient_is_trained_and_tested_on(
     tested = {clip.recording for clip in studies[0].clips}
     assert (len(trained), len(tested)) == (3, 1)
     assert not trained & tested
-    assert "tested on 1 clips of data, split 7:1:2" in document()["conditions"]
+    assert "tested on 1 clips of data, split TEST of 7:1:2" in document()["conditions"]
 
 
 def test_what_is_left_out_is_said(world: Path, typed: Type) -> None:
