@@ -99,16 +99,25 @@ def clip_at(recording: Recording, indices: tuple[int, ...], size: tuple[int, int
         frame_indices=indices,
         truth=truth,
         labelled=labelled,
-        ed_index=_position(recording.ed_index, indices),
-        es_index=_position(recording.es_index, indices),
+        ed_index=_position(recording.ed_index, indices, before=recording.es_index),
+        es_index=_position(recording.es_index, indices, before=recording.ed_index),
         spacing_mm=resized_spacing(recording.spacing_mm, (height, width), size),
         quality=recording.quality,
         view=recording.view,
     )
 
 
-def _position(index: int | None, indices: tuple[int, ...]) -> int | None:
-    return indices.index(index) if index is not None and index in indices else None
+def _position(index: int | None, indices: tuple[int, ...], *, before: int | None) -> int | None:
+    """Where a frame stands in a clip; None where it is unknown or not in it.
+
+    In a short recording frames repeat: of ED and ES the later one, which comes after `before`,
+    stands at its last place, so that a clip from one to the other begins and ends with them.
+    """
+    if index is None or index not in indices:
+        return None
+    if before is not None and index > before:
+        return len(indices) - 1 - indices[::-1].index(index)
+    return indices.index(index)
 
 
 def ed_es_clip(recording: Recording, size: tuple[int, int], length: int = CLIP_LENGTH) -> Clip:

@@ -11,6 +11,7 @@ run that was killed goes on bit for bit as if it had not been (on the CPU, with 
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -102,7 +103,7 @@ def train(
     """
     processes = processes or Processes(0, 1, torch.device("cpu"))
     run = _Run(network, samples, recipe, processes)
-    inputs = _inputs(network, samples, recipe, processes)
+    inputs = _inputs(network, samples, validation, recipe, processes)
     state = read_state(out / STATE, inputs) if resume else None
     if state is not None:
         run.restore(state)
@@ -274,12 +275,26 @@ def _save(network: PKEchoNet, path: Path, notes: dict[str, str]) -> None:
 
 
 def _inputs(
-    network: PKEchoNet, samples: Sequence[Samples], recipe: Recipe, processes: Processes
+    network: PKEchoNet,
+    samples: Sequence[Samples],
+    validation: Sequence[Clip],
+    recipe: Recipe,
+    processes: Processes,
 ) -> dict[str, Any]:
     """What must be the same for a run to resume; plain values that torch saves without pickling."""
     return {
         "recipe": repr(sorted(recipe.as_dict().items())),
         "network": repr(network.config),
         "set of samples": " ".join(each.sha256() for each in samples),
+        "set of validation clips": _validation_sha256(validation),
         "number of processes": processes.count,
     }
+
+
+def _validation_sha256(clips: Sequence[Clip]) -> str:
+    """Of pictures and labels: the best DSC so far is only comparable on the same clips."""
+    digest = hashlib.sha256()
+    for clip in clips:
+        truth = b"" if clip.truth is None else clip.truth.tobytes()
+        digest.update(f"{clip.content_sha256} {clip.labelled}".encode() + truth)
+    return digest.hexdigest()

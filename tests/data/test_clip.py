@@ -71,6 +71,15 @@ def test_time_runs_forward_where_es_comes_first() -> None:
     assert clip.truth[0, 0, 7]
 
 
+@pytest.mark.parametrize(("ed", "es"), [(2, 5), (5, 2), (2, 3)])
+def test_a_short_clip_begins_and_ends_with_ed_and_es(ed: int, es: int) -> None:
+    """Where frames repeat, the later phase stands at its last place: there training has a label."""
+    clip = ed_es_clip(recording(ed, es), SIZE)
+
+    ends = (0, CLIP_LENGTH - 1)
+    assert (clip.ed_index, clip.es_index) == (ends if ed < es else ends[::-1])
+
+
 def test_frames_repeat_where_ed_and_es_are_close() -> None:
     clip = ed_es_clip(recording(4, 6), SIZE)
 

@@ -274,6 +274,19 @@ def test_a_run_resumes_on_what_it_began_with(
         train(fresh(), data, [], recipe, tmp_path, resume=True)
 
 
+def test_a_run_resumes_on_the_clips_it_was_chosen_by(
+    tmp_path: Path, samples: list[Samples]
+) -> None:
+    """The best DSC so far would be compared with that of other clips, or of other labels."""
+    train(fresh(), samples, held_out(), RECIPE, tmp_path)
+    (clip,) = held_out()
+    assert clip.truth is not None
+    relabelled = [replace(clip, truth=~clip.truth)]
+
+    with pytest.raises(UsageError, match="began with another set of validation clips"):
+        train(fresh(), samples, relabelled, RECIPE, tmp_path, resume=True)
+
+
 @pytest.mark.parametrize("content", [None, b"", b"nonsense", b"PK\x03\x04"])
 def test_a_state_that_cannot_be_read_is_said(
     tmp_path: Path, samples: list[Samples], content: bytes | None
