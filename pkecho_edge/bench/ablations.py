@@ -16,6 +16,7 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -75,13 +76,18 @@ class Study:
         """Where a run lies."""
         return self.out / f"{variant}-seed{seed}"
 
+    @cached_property
+    def _data_sha256(self) -> tuple[str, ...]:
+        """Of the samples and the clips, once for all runs."""
+        samples = (each.sha256() for each in self.samples)
+        return (*samples, *(_clip_sha256(clip) for clip in self.clips))
+
     def key(self, variant: str, seed: int) -> str:
         """SHA-256 of all that decides a run's scores but the code and the device."""
         parts = [
             json.dumps(self.config(variant).as_dict(), sort_keys=True),
             json.dumps(replace(self.recipe, seed=seed).as_dict(), sort_keys=True),
-            *(samples.sha256() for samples in self.samples),
-            *(_clip_sha256(clip) for clip in self.clips),
+            *self._data_sha256,
         ]
         if self.encoder_weights is not None:
             parts.append(checkpoint_sha256(self.encoder_weights))

@@ -81,6 +81,7 @@ def ablate(
     from pkecho_edge.bench.ablation_tables import chosen_tables
     from pkecho_edge.bench.ablations import run_ablations, table_rows, variants_of
     from pkecho_edge.model.resnet import BACKBONES
+    from pkecho_edge.training.processes import chosen_device
     from pkecho_edge.training.recipe import Recipe, load_recipe
 
     chosen = chosen_tables([name.strip() for name in tables.split(",") if name.strip()])
@@ -92,7 +93,7 @@ def ablate(
         **{name: value for name, value in given.items() if value is not None},
     )
     shape = parse_size(size)
-    chosen_device = _device(device)
+    where = chosen_device(device).type
     check_folder(out)
     for name in (_JSON, _MARKDOWN):
         check_file(out / name)
@@ -105,7 +106,7 @@ def ablate(
             study,
             keep_checkpoints=keep_checkpoints,
             encoder_weights=encoder_weights,
-            device=chosen_device,
+            device=where,
         )
         names = variants_of(chosen)
         follower = _Follower(bars, len(names) * seeds)
@@ -125,22 +126,6 @@ def ablate(
     if not quiet:
         _show(report)
         console.print(f"Tables: {plain(out / _MARKDOWN)}", soft_wrap=True)
-
-
-def _device(name: str) -> str:
-    """ "cpu" or "cuda".
-
-    Raises:
-        UsageError: another name, or there is no CUDA device.
-    """
-    import torch
-
-    if name not in ("auto", "cpu", "cuda"):
-        raise UsageError(f"unknown device {name!r}", remedy="Use auto, cpu or cuda")
-    there = torch.cuda.is_available()
-    if name == "cuda" and not there:
-        raise UsageError("there is no CUDA device", remedy="Use --device cpu")
-    return "cuda" if there and name != "cpu" else "cpu"
 
 
 def _study(

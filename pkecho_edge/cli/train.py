@@ -91,14 +91,13 @@ def train_(
     """
     from pkecho_edge.model.resnet import BACKBONES
     from pkecho_edge.training.loop import STATE
-    from pkecho_edge.training.processes import joined_processes
+    from pkecho_edge.training.processes import chosen_device, joined_processes
     from pkecho_edge.training.recipe import Recipe, load_recipe
     from pkecho_edge.training.state import require_state
 
     if backbone not in BACKBONES:
         raise UsageError(f"unknown backbone {backbone!r}", remedy=f"Use {', '.join(BACKBONES)}")
-    if device not in ("auto", "cpu", "cuda"):
-        raise UsageError(f"unknown device {device!r}", remedy="Use auto, cpu or cuda")
+    chosen_device(device)  # refuse it before anything else is done
     given: dict[str, Any] = {
         "epochs": epochs,
         "batch": batch,

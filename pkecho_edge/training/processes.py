@@ -19,7 +19,7 @@ from torch import nn
 from pkecho_edge.errors import UsageError
 from pkecho_edge.model.network import PKEchoNet
 
-__all__ = ["Processes", "joined_processes"]
+__all__ = ["Processes", "chosen_device", "joined_processes"]
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,20 @@ def _reduction_device(device: torch.device) -> torch.device:
     return device if device.type == "cuda" else torch.device("cpu")
 
 
+def chosen_device(name: str) -> torch.device:
+    """The device of "cpu", "cuda", or "auto" for CUDA where there is one.
+
+    Raises:
+        UsageError: another name, or CUDA is asked for and not there.
+    """
+    if name not in ("auto", "cpu", "cuda"):
+        raise UsageError(f"unknown device {name!r}", remedy="Use auto, cpu or cuda")
+    there = torch.cuda.is_available()
+    if name == "cuda" and not there:
+        raise UsageError("there is no CUDA device", remedy="Use --device cpu")
+    return torch.device("cuda" if there and name != "cpu" else "cpu")
+
+
 @contextmanager
 def joined_processes(device: str = "auto") -> Iterator[Processes]:
     """Join the processes that `torchrun` started; alone without it.
@@ -83,11 +97,9 @@ def joined_processes(device: str = "auto") -> Iterator[Processes]:
         device: "cpu", "cuda", or "auto" for CUDA where there is one.
 
     Raises:
-        UsageError: CUDA is asked for and not there.
+        UsageError: see `chosen_device`.
     """
-    cuda = torch.cuda.is_available() if device == "auto" else device == "cuda"
-    if cuda and not torch.cuda.is_available():
-        raise UsageError("there is no CUDA device", remedy="Use --device cpu")
+    cuda = chosen_device(device).type == "cuda"
     rank, count = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     local = int(os.environ.get("LOCAL_RANK", "0"))
     where = torch.device("cuda", local) if cuda else torch.device("cpu")

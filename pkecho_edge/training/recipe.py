@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from pkecho_edge.data.sides import SPLIT_RULES
 from pkecho_edge.errors import UsageError
 from pkecho_edge.training.augmentation import Augmentation
 
@@ -19,7 +20,7 @@ else:
 
 __all__ = ["Recipe", "load_recipe"]
 
-_CHOICES = {"precision": ("f32", "bf16"), "split": ("own", "7:1:2")}
+_CHOICES = {"precision": ("f32", "bf16"), "split": SPLIT_RULES}
 
 _HIGHEST_RATE = 1e6  # torch's Adam cannot take what overflows FP32
 
