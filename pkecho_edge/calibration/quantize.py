@@ -93,7 +93,7 @@ def _float_nodes(model: onnx.ModelProto) -> list[str]:
         if part == "head":
             return True
         # of an upsampler only the estimator (depthwise, its ReLU, scores) is convolution work
-        estimator = inner and (inner[0] in ("depthwise", "scores") or inner[0] == "Relu")
+        estimator = inner[:1] == ["Relu"] or not {"depthwise", "scores"}.isdisjoint(inner)
         return part.startswith("upsamplers") and not estimator
 
     return [node.name for node in model.graph.node if stays(node.name)]

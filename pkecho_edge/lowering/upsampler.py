@@ -5,19 +5,20 @@ weights of the estimator's last convolution: eight neighbours remain, the ninth 
 
     out = x + (sum_j w_j (x_j - x)) / (1 + sum_j w_j),   w_j = inside_j exp(score_j - score_centre)
 
-The differences to the neighbours are a fixed 3x3 convolution; the constant `inside` removes the
-neighbours outside the image; both sums over j are one fixed 1x1 convolution. The mask itself is
-added last, at the larger size: there it has one channel, so no toolchain has to reorder r^2 of
-them, and where the sums run in BF16 only the correction is rounded, not the mask.
-
-The fixed 1x1 convolution takes 8 r^4 products where 8 r^2 sums would do. Up to r = 8 that makes no
-difference that we could measure; at 32, the vanilla region proxy's, summing over an axis was four
-to five times faster (ONNX Runtime and OpenVINO in FP32, one thread, 10x10 features, ten frames).
+What costs time is memory: at the finest stage of a 320x320 clip one tensor of all scores takes
+33 MB, and every step that writes one and reads it back is as dear as a convolution. From r = 4 on
+(`LoweredUpsampler`) each neighbour therefore has a convolution of its own, with r^2 channels that
+fill whole vectors; its scores are used up in the caches while the sums over j grow in place. Below
+it (`LoweredNarrowUpsampler`) r^2 channels are too few for that: all scores come from one
+convolution, the differences from a fixed 3x3 convolution, and the sums over j are a fixed 1x1
+convolution. docs/performance.md has the figures.
 """
 
 from __future__ import annotations
 
 import copy
+import functools
+from collections.abc import Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -29,8 +30,8 @@ from pkecho_edge.model.region_proxy import DEEPEST_STRIDE, NEIGHBOURS, AffinityE
 __all__ = [
     "MAX_SCORE",
     "LoweredBilinear",
+    "LoweredNarrowUpsampler",
     "LoweredUpsampler",
-    "LoweredWideUpsampler",
     "lower_estimator",
 ]
 
@@ -39,8 +40,8 @@ _OTHERS = NEIGHBOURS - 1
 MAX_SCORE = 60.0
 """exp(60) * 8 is finite in FP32; a score difference beyond it leaves the other weights below
 1e-26, so cutting there changes nothing that FP32 can show unless two scores exceed it."""
-_WIDE = 8
-"""The smallest factor whose sums run over an axis."""
+_WHOLE_VECTORS = 4
+"""The smallest factor whose r^2 channels fill a vector of 16 floats."""
 
 
 class LoweredUpsampler(nn.Module):
@@ -50,6 +51,53 @@ class LoweredUpsampler(nn.Module):
         estimator: trained.
         height, width: of the features it reads.
     """
+
+    def __init__(self, estimator: AffinityEstimator, height: int, width: int) -> None:
+        super().__init__()
+        self.factor, self._size = estimator.factor, (height, width)
+        self.depthwise, scores = _lowered(estimator)
+        parts = zip(
+            _by_neighbour(scores, self.factor**2),
+            _inside(height, width).split(1, dim=1),
+            _difference().split(1),
+            strict=True,
+        )
+        self.neighbours = nn.ModuleList(_Neighbour(*part) for part in parts)
+
+    def forward(self, features: Tensor, masks: Tensor) -> Tensor:
+        """features [N, C, h, w], masks [N, 1, h, w] -> masks [N, 1, r h, r w]."""
+        steering = self.depthwise(features).relu()
+        weights, weighted = zip(*(each(steering, masks) for each in self.neighbours), strict=True)
+        out = masks + _sum_in_pairs(weighted) / (1 + _sum_in_pairs(weights))  # [N, r^2, h, w]
+        return _depth_to_space(out, self.factor, *self._size)
+
+
+class _Neighbour(nn.Module):
+    """One neighbour's part in the sums.
+
+    Args:
+        scores: convolution to r^2 channels, the centre's scores taken off.
+        inside: f32 [1, 1, h, w], 1 where the neighbour lies in the image.
+        difference: 3x3 filter f32 [1, 1, 3, 3], the neighbour minus the centre.
+    """
+
+    inside: Tensor
+    difference: Tensor
+
+    def __init__(self, scores: nn.Conv2d, inside: Tensor, difference: Tensor) -> None:
+        super().__init__()
+        self.scores = scores
+        self.register_buffer("inside", inside.clone())
+        self.register_buffer("difference", difference.clone())
+
+    def forward(self, steering: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
+        """[N, C, h, w], [N, 1, h, w] -> w_j and w_j (x_j - x), [N, r^2, h, w] each."""
+        weights = self.scores(steering).clamp(max=MAX_SCORE).exp() * self.inside
+        return weights, weights * F.conv2d(masks, self.difference, padding=1)
+
+
+class LoweredNarrowUpsampler(nn.Module):
+    """The same for small factors; arguments as LoweredUpsampler's."""
 
     inside: Tensor
     difference: Tensor
@@ -76,43 +124,12 @@ class LoweredUpsampler(nn.Module):
         return F.interpolate(masks, scale_factor=float(self.factor)) + correction
 
 
-class LoweredWideUpsampler(nn.Module):
-    """The same for large factors: the sums over the neighbours are sums over an axis.
-
-    Args:
-        estimator: trained.
-        height, width: of the features it reads.
-    """
-
-    inside: Tensor
-    difference: Tensor
-
-    def __init__(self, estimator: AffinityEstimator, height: int, width: int) -> None:
-        super().__init__()
-        self.factor = estimator.factor
-        self.depthwise, self.scores = _lowered(estimator)
-        self.register_buffer("inside", _inside(height, width).view(1, _OTHERS, 1, -1))
-        self.register_buffer("difference", _difference())
-
-    def forward(self, features: Tensor, masks: Tensor) -> Tensor:
-        """features [N, C, h, w], masks [N, 1, h, w] -> masks [N, 1, r h, r w]."""
-        n, _, height, width = masks.shape
-        scores = self.scores(self.depthwise(features).relu())  # [N, 8 r^2, h, w]
-        scores = scores.view(n, _OTHERS, self.factor**2, height * width)
-        weights = scores.clamp(max=MAX_SCORE).exp() * self.inside
-        differences = F.conv2d(masks, self.difference, padding=1)  # [N, 8, h, w]
-        above = (weights * differences.view(n, _OTHERS, 1, -1)).sum(dim=1)  # [N, r^2, hw]
-        correction = (above / (1 + weights.sum(dim=1))).view(n, -1, height, width)
-        correction = F.pixel_shuffle(correction, self.factor)
-        return F.interpolate(masks, scale_factor=float(self.factor)) + correction
-
-
 def lower_estimator(
     estimator: AffinityEstimator, height: int, width: int
-) -> LoweredUpsampler | LoweredWideUpsampler:
+) -> LoweredUpsampler | LoweredNarrowUpsampler:
     """The faster of the two forms for the estimator's factor; arguments as theirs."""
-    wide = estimator.factor >= _WIDE
-    return (LoweredWideUpsampler if wide else LoweredUpsampler)(estimator, height, width)
+    fills = estimator.factor >= _WHOLE_VECTORS
+    return (LoweredUpsampler if fills else LoweredNarrowUpsampler)(estimator, height, width)
 
 
 class LoweredBilinear(nn.Module):
@@ -150,6 +167,37 @@ def _relative_to_centre(convolution: nn.Conv2d, cells: int) -> nn.Conv2d:
         with torch.no_grad():
             target.copy_(kept.flatten(0, 1))
     return out
+
+
+def _by_neighbour(convolution: nn.Conv2d, cells: int) -> Iterator[nn.Conv2d]:
+    """A convolution with 8 r^2 outputs as eight with r^2, one per neighbour."""
+    assert convolution.bias is not None
+    for weight, bias in zip(
+        convolution.weight.split(cells), convolution.bias.split(cells), strict=True
+    ):
+        part = copy.deepcopy(convolution)
+        part.out_channels = cells
+        part.weight, part.bias = nn.Parameter(weight.clone()), nn.Parameter(bias.clone())
+        yield part
+
+
+def _sum_in_pairs(tensors: Sequence[Tensor]) -> Tensor:
+    """The sum of an even number of tensors: (0 + 1) + (2 + 3) + ...
+
+    Toolchains fuse a few inputs at a time into one kernel. Pairs leave them such groups; a plain
+    sum from left to right has OpenVINO write and read twice as many partial sums.
+    """
+    pairs = [a + b for a, b in zip(tensors[::2], tensors[1::2], strict=True)]
+    return functools.reduce(torch.add, pairs)
+
+
+def _depth_to_space(cells: Tensor, factor: int, height: int, width: int) -> Tensor:
+    """[N, r^2, h, w] -> [N, 1, r h, r w], as pixel_shuffle.
+
+    As a transpose, because OpenVINO's DepthToSpace takes twice as long behind a convolution.
+    """
+    blocks = cells.view(-1, factor, factor, height, width).permute(0, 3, 1, 4, 2)
+    return blocks.reshape(-1, 1, factor * height, factor * width)
 
 
 def _one_hot() -> Tensor:
