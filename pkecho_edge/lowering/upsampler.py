@@ -37,6 +37,7 @@ __all__ = [
 
 _CENTRE = NEIGHBOURS // 2
 _OTHERS = NEIGHBOURS - 1
+_SHIFTS = [divmod(index, 3) for index in range(NEIGHBOURS) if index != _CENTRE]
 MAX_SCORE = 60.0
 """exp(60) * 8 is finite in FP32; a score difference beyond it leaves the other weights below
 1e-26, so cutting there changes nothing that FP32 can show unless two scores exceed it."""
@@ -52,14 +53,18 @@ class LoweredUpsampler(nn.Module):
         height, width: of the features it reads.
     """
 
+    border: Tensor
+
     def __init__(self, estimator: AffinityEstimator, height: int, width: int) -> None:
         super().__init__()
-        self.factor, self._size = estimator.factor, (height, width)
+        self.factor = estimator.factor
         self.depthwise, scores = _lowered(estimator)
+        # a 1x1 convolution with padding 1 pads with zeros, in one operator that every toolchain has
+        self.register_buffer("border", torch.ones(1, 1, 1, 1))
         parts = zip(
             _by_neighbour(scores, self.factor**2),
-            _inside(height, width).split(1, dim=1),
-            _difference().split(1),
+            torch.split(_inside(height, width), 1, dim=1),
+            _SHIFTS,
             strict=True,
         )
         self.neighbours = nn.ModuleList(_Neighbour(*part) for part in parts)
@@ -67,9 +72,11 @@ class LoweredUpsampler(nn.Module):
     def forward(self, features: Tensor, masks: Tensor) -> Tensor:
         """features [N, C, h, w], masks [N, 1, h, w] -> masks [N, 1, r h, r w]."""
         steering = self.depthwise(features).relu()
-        weights, weighted = zip(*(each(steering, masks) for each in self.neighbours), strict=True)
+        padded = F.conv2d(masks, self.border, padding=1)  # [N, 1, h + 2, w + 2]
+        parts = [neighbour(steering, masks, padded) for neighbour in self.neighbours]
+        weights, weighted = zip(*parts, strict=True)
         out = masks + _sum_in_pairs(weighted) / (1 + _sum_in_pairs(weights))  # [N, r^2, h, w]
-        return _depth_to_space(out, self.factor, *self._size)
+        return F.pixel_shuffle(out, self.factor)
 
 
 class _Neighbour(nn.Module):
@@ -78,22 +85,23 @@ class _Neighbour(nn.Module):
     Args:
         scores: convolution to r^2 channels, the centre's scores taken off.
         inside: f32 [1, 1, h, w], 1 where the neighbour lies in the image.
-        difference: 3x3 filter f32 [1, 1, 3, 3], the neighbour minus the centre.
+        shift: row and column of the neighbour in its 3x3 surroundings, from 0.
     """
 
     inside: Tensor
-    difference: Tensor
 
-    def __init__(self, scores: nn.Conv2d, inside: Tensor, difference: Tensor) -> None:
+    def __init__(self, scores: nn.Conv2d, inside: Tensor, shift: tuple[int, int]) -> None:
         super().__init__()
-        self.scores = scores
+        self.scores, self.shift = scores, shift
         self.register_buffer("inside", inside.clone())
-        self.register_buffer("difference", difference.clone())
 
-    def forward(self, steering: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
-        """[N, C, h, w], [N, 1, h, w] -> w_j and w_j (x_j - x), [N, r^2, h, w] each."""
+    def forward(self, steering: Tensor, masks: Tensor, padded: Tensor) -> tuple[Tensor, Tensor]:
+        """[N, C, h, w], [N, 1, h, w], [N, 1, h + 2, w + 2] -> w_j and w_j (x_j - x), [N, r^2, h, w]
+        each."""
         weights = self.scores(steering).clamp(max=MAX_SCORE).exp() * self.inside
-        return weights, weights * F.conv2d(masks, self.difference, padding=1)
+        (row, column), (height, width) = self.shift, self.inside.shape[2:]
+        shifted = padded[:, :, row : row + height, column : column + width]
+        return weights, weights * (shifted - masks)
 
 
 class LoweredNarrowUpsampler(nn.Module):
@@ -173,7 +181,7 @@ def _by_neighbour(convolution: nn.Conv2d, cells: int) -> Iterator[nn.Conv2d]:
     """A convolution with 8 r^2 outputs as eight with r^2, one per neighbour."""
     assert convolution.bias is not None
     for weight, bias in zip(
-        convolution.weight.split(cells), convolution.bias.split(cells), strict=True
+        torch.split(convolution.weight, cells), torch.split(convolution.bias, cells), strict=True
     ):
         part = copy.deepcopy(convolution)
         part.out_channels = cells
@@ -191,19 +199,12 @@ def _sum_in_pairs(tensors: Sequence[Tensor]) -> Tensor:
     return functools.reduce(torch.add, pairs)
 
 
-def _depth_to_space(cells: Tensor, factor: int, height: int, width: int) -> Tensor:
-    """[N, r^2, h, w] -> [N, 1, r h, r w], as pixel_shuffle.
-
-    As a transpose, because OpenVINO's DepthToSpace takes twice as long behind a convolution.
-    """
-    blocks = cells.view(-1, factor, factor, height, width).permute(0, 3, 1, 4, 2)
-    return blocks.reshape(-1, 1, factor * height, factor * width)
-
-
 def _one_hot() -> Tensor:
     """3x3 filters [8, 1, 3, 3], each picking one neighbour."""
-    others = torch.arange(NEIGHBOURS)[torch.arange(NEIGHBOURS) != _CENTRE]
-    return torch.eye(NEIGHBOURS)[others].view(_OTHERS, 1, 3, 3)
+    filters = torch.zeros(_OTHERS, 1, 3, 3)
+    for index, (row, column) in enumerate(_SHIFTS):
+        filters[index, 0, row, column] = 1
+    return filters
 
 
 def _inside(height: int, width: int) -> Tensor:

@@ -56,7 +56,7 @@ def test_the_head_and_the_affinity_arithmetic_stay_in_float(quantized: Any) -> N
     names = [node.name.lstrip("/") for node in integer]
 
     assert not [n for n in names if n.startswith("head")]
-    upsamplers = {n.split("/")[1] for n in names if n.startswith("upsamplers")}
+    upsamplers = {n.split("/")[-2] for n in names if n.startswith("upsamplers")}
     assert upsamplers == {"depthwise", "scores"}
 
 
