@@ -7,13 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from pkecho_edge import pipeline, runtime
+from pkecho_edge import pipeline
 from pkecho_edge.calibration.calibration_set import CalibrationEntry, CalibrationSet
 from pkecho_edge.data.sources import ClipSource, dataset, phantoms
-from pkecho_edge.errors import CalibrationError, CheckpointError, IntegrityError, UsageError
+from pkecho_edge.errors import CalibrationError, CheckpointError, UsageError
 from pkecho_edge.model import checkpoint as checkpoints
 from pkecho_edge.model.network import PKEchoNet
-from pkecho_edge.runtime import open_bundle
 
 
 @pytest.fixture
@@ -42,37 +41,6 @@ def test_a_checkpoint_that_changes_while_it_is_read_is_refused(
             cache=tmp_path / "cache",
         )
     assert {p.name for p in tmp_path.iterdir()} == {"a.safetensors"}
-
-
-def test_a_bundle_that_changes_while_it_is_opened_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder, closed = tmp_path / "a.pkb", []
-    answers = iter(["first", "second"])
-
-    class Session:
-        def close(self) -> None:
-            closed.append(self)
-
-    class Target:
-        def load(self, _: object) -> Session:
-            return Session()
-
-    class Bundle:
-        path = folder
-
-        def __init__(self) -> None:
-            self.manifest_sha256 = next(answers)
-            self.manifest = self
-            self.target = "cpu"
-
-        def engine(self, _: str) -> None: ...
-
-    monkeypatch.setattr(runtime, "check_bundle", lambda _: Bundle())
-    monkeypatch.setattr(runtime.targets, "get", lambda _: Target())
-    with pytest.raises(IntegrityError, match=r"a\.pkb: it changed while it was being opened"):
-        open_bundle(folder)
-    assert len(closed) == 1
 
 
 def test_shared_patients_are_refused_before_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
