@@ -1,8 +1,10 @@
 """Golden vectors: frames and the results they must give, for the self-test on the device.
 
-A folder with golden.json and four .npy files (C order, little endian, never pickled):
+One folder per mode, golden/clip and golden/stream, each with golden.json and four .npy files (C
+order, little endian, never pickled):
 
-    frames.npy    u8   [T, 1, H, W]   what goes into the engine
+    frames.npy    u8   [T, 1, H, W]   what goes into the engine: at once, or one by one from the
+                                      start of a stream
     logits.npy    f32  [T, 1, H, W]   what came out of it when the bundle was built
     masks.npy     bool [T, H, W]      logits above the threshold, before any component rule
     areas_px.npy  f32  [T]            pixels of each mask
@@ -25,9 +27,8 @@ from pkecho_edge.bundle.parts import GoldenTolerances
 from pkecho_edge.bundle.safe_read import read_regular_file
 from pkecho_edge.bundle.strict_json import MAX_BYTES, Json, canonical_json, parse_json
 from pkecho_edge.errors import IntegrityError
-from pkecho_edge.targets.base import Session
 
-__all__ = ["GoldenResult", "GoldenVectors", "check", "compare"]
+__all__ = ["GoldenResult", "GoldenVectors", "compare"]
 
 _SCHEMA = "pkecho-edge/golden/1"
 _INDEX = "golden.json"
@@ -130,23 +131,6 @@ class GoldenResult:
     pixels_differ_fraction: float
     area_difference_fraction: float
     passed: bool
-
-
-def check(golden: GoldenVectors, session: Session, tolerances: GoldenTolerances) -> GoldenResult:
-    """Run the golden frames through a clip engine and compare.
-
-    Args:
-        golden: the bundle's vectors.
-        session: takes "frames" u8 [T, 1, H, W], gives "logits" f32 [T, 1, H, W].
-        tolerances: the manifest's.
-
-    Raises:
-        IntegrityError: the session gives no logits, or of another shape.
-    """
-    outputs = session.run({"frames": golden.frames})
-    if "logits" not in outputs:
-        raise IntegrityError("the engine gives no output named logits", remedy=_REMEDY)
-    return compare(golden, outputs["logits"], tolerances)
 
 
 def compare(

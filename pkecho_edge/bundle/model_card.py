@@ -87,7 +87,7 @@ def _lineage(manifest: Manifest) -> str:
         ("checkpoint (baseline)", lineage.checkpoint_sha256),
         ("pruning plan", lineage.pruning_sha256 or "none"),
         ("calibration list", lineage.calibration_sha256 or "none"),
-        ("ONNX graph", lineage.onnx_sha256 or "none"),
+        ("ONNX graphs", lineage.onnx_sha256 or "none"),
         ("seed", str(lineage.seed)),
         *_sorted(lineage.tool_versions),
     ]

@@ -256,7 +256,8 @@ class Lineage:
 
     Attributes:
         checkpoint_sha256: of the original, unpruned checkpoint: the baseline.
-        onnx_sha256: of the graph that the target compiled; None where it took another format.
+        onnx_sha256: of the graphs that the target compiled: of the lines that `sha256sum` prints
+            for them, sorted by name; None where it took another format.
         calibration_sha256: of the calibration list; None without quantization.
         pruning_sha256: of the pruning plan; None without pruning.
         tool_versions: package -> version, everything that took part in the build.

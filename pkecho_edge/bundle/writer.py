@@ -2,7 +2,7 @@
 
     with staging(out) as folder:            # .NAME.pkb.partial beside `out`
         add_engine(folder, engine)
-        golden.write(folder / "golden")
+        golden.write(folder / "golden" / "clip")
         ...                                 # verify the engine where it lies, write reports/
         bundle = finish(folder, manifest)   # hash, write the manifest, rename
 
@@ -159,8 +159,9 @@ def write_bundle(
         UsageError, IntegrityError, ValueError: as `staging` and `finish`.
     """
     with staging(out, overwrite=overwrite) as folder:
-        add_engine(folder, engine, directory=manifest.engines[0].directory)
-        golden.write(folder / GOLDEN)
+        entry = manifest.engines[0]
+        add_engine(folder, engine, directory=entry.directory)
+        golden.write(folder / GOLDEN / entry.mode)
         add_files(folder / MODEL, model_files or {})
         add_files(folder / REPORTS, reports or {})
         return finish(folder, manifest)

@@ -50,6 +50,7 @@ def compile_(
     ] = None,
     clips: Annotated[int, typer.Option(help="Clips that set the INT8 ranges.", min=1)] = 32,
     size: SizeOption = "128",
+    mode: Annotated[str, typer.Option(help="Engines: clip, stream or both.")] = "both",
     threads: Annotated[int, typer.Option(help="At run time; 0: every core.", min=0)] = 0,
     float_precision: Annotated[str, typer.Option(help="Of layers not INT8: f32, bf16.")] = "f32",
     gates: Annotated[
@@ -87,6 +88,7 @@ def compile_(
             calibration=calibration_source,
             verification=verification,
             target=target,
+            modes=parse_modes(mode),
             calibration_clips=clips,
             calibration_set=CalibrationSet.load(calibration) if calibration else None,
             options=CompileOptions(float_precision=float_precision, threads=threads),
@@ -107,6 +109,18 @@ def compile_(
     check_gates(
         verification_result.gates, path=out / "reports" / "report.json", allow_incomplete=True
     )
+
+
+def parse_modes(text: str) -> tuple[str, ...]:
+    """"clip", "stream" or "both" as the modes of a bundle.
+
+    Raises:
+        UsageError: anything else.
+    """
+    modes = {"clip": ("clip",), "stream": ("stream",), "both": ("clip", "stream")}
+    if text not in modes:
+        raise UsageError(f"there is no mode {text!r}", remedy="Use clip, stream or both")
+    return modes[text]
 
 
 def _sources(

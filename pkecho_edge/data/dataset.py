@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from pkecho_edge.data.clip import CLIP_LENGTH, clip_indices
+from pkecho_edge.data.clip import clip_indices
 from pkecho_edge.data.recording import Recording
 from pkecho_edge.errors import RecordingError, UsageError
 
@@ -105,9 +105,9 @@ def iterate_clips(
     dataset: Dataset,
     on_skip: Callable[[Skipped], None],
     advance: Callable[[], None] = lambda: None,
-    length: int = CLIP_LENGTH,
+    choose: Callable[[Recording], list[tuple[int, ...]]] = clip_indices,
 ) -> Iterator[tuple[Recording, list[tuple[int, ...]]]]:
-    """Every usable recording with the frame numbers of its clips, by the rule of `clip_indices`.
+    """Every usable recording with the frame numbers of its clips, which `choose` gives.
 
     A clip that shows the same pictures as an earlier one is left out: a loop exported three times
     over, or a file copied under another name, must not count again. Usable is what decodes and
@@ -116,7 +116,7 @@ def iterate_clips(
     shown: dict[bytes, str] = {}
     for recording in iterate(dataset, on_skip, advance):
         try:
-            indices = _new_clips(recording, clip_indices(recording, length), shown)
+            indices = _new_clips(recording, choose(recording), shown)
         except RecordingError as error:
             on_skip(_skipped(recording.identifier, error, recording.split))
         else:

@@ -6,8 +6,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pkecho_edge.data.clip import CLIP_LENGTH, Clip, clip_at, ed_es_clip
-from pkecho_edge.data.standard import STANDARD_COUNT, clip_recordings, standard_recordings
+from pkecho_edge.data.clip import CLIP_LENGTH, Clip, clip_at, clip_indices, ed_es_clip
+from pkecho_edge.data.phantom import draw_spec, phantom_recording
+from pkecho_edge.data.recording import Recording
+from pkecho_edge.data.sequence import sequence_indices
+from pkecho_edge.data.standard import (
+    STANDARD_COUNT,
+    clip_recordings,
+    standard_recordings,
+    standard_specs,
+)
 from pkecho_edge.errors import DatasetError, UsageError
 
 __all__ = ["ClipSource", "dataset", "phantoms", "standard_set"]
@@ -26,6 +34,7 @@ class ClipSource:
         count: at most this many clips.
         length: frames per clip.
         rule: how a dataset is split, of sides.SPLIT_RULES.
+        live: whole sequences instead of clips of `length` frames, one per recording.
         skipped: what the last iteration left out, "identifier: reason" each.
     """
 
@@ -37,6 +46,7 @@ class ClipSource:
     count: int
     length: int = CLIP_LENGTH
     rule: str = "own"
+    live: bool = False
     skipped: list[str] = field(default_factory=list, compare=False)
 
     def __post_init__(self) -> None:
@@ -46,7 +56,8 @@ class ClipSource:
     def __iter__(self) -> Iterator[Clip]:
         """Up to `count` clips, by the rule of `clip_indices`: from ED to ES, else windows.
 
-        What cannot be read, and what gives no clip, is left out and listed in `skipped`.
+        Live, they are sequences, of `sequence_indices`; `length` is then that of a window. What
+        cannot be read, and what gives no clip, is left out and listed in `skipped`.
 
         Raises:
             DatasetError: the folder is not a dataset, or holds no usable recording.
@@ -54,12 +65,24 @@ class ClipSource:
         if self.root is not None:
             yield from self._of_dataset(self.root)
             return
+        if self.live:
+            for recording in self._whole_phantoms():
+                yield clip_at(recording, sequence_indices(recording, self.length), self.size)
+            return
         if self.seeds is None:
             recordings = standard_recordings(self.size, self.count, self.length)
         else:
             recordings = clip_recordings(self.seeds[: self.count], self.size, self.length)
         for recording in recordings:
             yield ed_es_clip(recording, self.size, self.length)
+
+    def _whole_phantoms(self) -> Iterator[Recording]:
+        if self.seeds is None:
+            specs = standard_specs(self.count)
+        else:
+            specs = tuple(draw_spec(seed) for seed in self.seeds[: self.count])
+        for spec in specs:
+            yield phantom_recording(spec, size=self.size)
 
     def patients(self) -> frozenset[str]:
         """Of a dataset the patients that its files name, before any is decoded; else none."""
@@ -77,7 +100,9 @@ class ClipSource:
         self.skipped.clear()
         recordings = open_side(root, self.split, self.rule)
         for recording, clips in iterate_clips(
-            recordings, lambda left_out: self.skipped.append(str(left_out)), length=self.length
+            recordings,
+            lambda left_out: self.skipped.append(str(left_out)),
+            choose=self._indices,
         ):
             for indices in clips:
                 yield clip_at(recording, indices, self.size)
@@ -92,6 +117,12 @@ class ClipSource:
                 path=root,
                 remedy=f"See what it holds and in which split: pkecho-edge data check {root}",
             )
+
+    def _indices(self, recording: Recording) -> list[tuple[int, ...]]:
+        """The frame numbers of a recording's clips, or of its sequence."""
+        if self.live:
+            return [sequence_indices(recording, self.length)]
+        return clip_indices(recording, self.length)
 
 
 def dataset(

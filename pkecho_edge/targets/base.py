@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, TypeVar
+from typing import Literal, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -119,6 +119,19 @@ class Session(Protocol):
             UsageError: missing or unknown inputs, another dtype or shape, or a closed session.
         """
 
+    def bind(self, inputs: Arrays, outputs: Arrays) -> Callable[[], None]:
+        """An inference tied to fixed arrays: each call reads those inputs and fills those outputs.
+
+        What is bound has state of its own: several may run at once, each in one thread at a time.
+
+        Args:
+            inputs, outputs: C-contiguous arrays, all of the engine's; the outputs writeable. They
+                are used where they lie, without a copy where the toolchain can.
+
+        Raises:
+            UsageError: as `run`, now or when it is called.
+        """
+
     def close(self) -> None:
         """Free the engine; a second call does nothing."""
 
@@ -141,8 +154,17 @@ class Target(Protocol):
     def missing(self) -> str | None:
         """The line that installs what is not installed, None when all is there."""
 
-    def compile(self, graph: Path, out_dir: Path, options: CompileOptions) -> Engine:
-        """Compile an ONNX graph into `out_dir`, which exists and is empty.
+    def compile(
+        self, graphs: Mapping[str, Path], out_dir: Path, options: CompileOptions
+    ) -> dict[str, Engine]:
+        """Compile ONNX graphs into `out_dir`, which exists and is empty.
+
+        Args:
+            graphs: mode ("clip", "stream") -> graph. They have most weights in common: a target
+                whose toolchain can keeps these once, so an engine's files may be another's too.
+
+        Returns:
+            an engine per mode.
 
         Raises:
             MissingDependency: see `missing`.
@@ -172,19 +194,21 @@ def check_precision(target: Target, options: CompileOptions) -> None:
         )
 
 
-def check_inputs(specs: tuple[TensorSpec, ...], inputs: Arrays) -> None:
-    """Compare inputs with what the engine takes.
+def check_inputs(
+    specs: tuple[TensorSpec, ...], arrays: Arrays, kind: Literal["inputs", "outputs"] = "inputs"
+) -> None:
+    """Compare arrays with what the engine takes, or gives.
 
     Raises:
         UsageError: names, dtypes or shapes differ.
     """
-    if inputs.keys() != {spec.name for spec in specs}:
+    if arrays.keys() != {spec.name for spec in specs}:
         raise UsageError(
-            f"inputs are {sorted(inputs)}, not {sorted(spec.name for spec in specs)}",
-            remedy="Pass exactly the engine's inputs",
+            f"{kind} are {sorted(arrays)}, not {sorted(spec.name for spec in specs)}",
+            remedy=f"Pass exactly the engine's {kind}",
         )
     for spec in specs:
-        array = inputs[spec.name]
+        array = arrays[spec.name]
         if array.dtype != _DTYPES[spec.dtype] or array.shape != spec.shape:
             raise UsageError(
                 f"{spec.name} is {array.dtype} {list(array.shape)}, "
@@ -197,11 +221,11 @@ class GuardedSession(ABC):
     """What every session does alike: checks its inputs, one thread at a time, closes once.
 
     Args:
-        inputs: of the engine.
+        engine: what was loaded.
     """
 
-    def __init__(self, inputs: tuple[TensorSpec, ...]) -> None:
-        self._inputs = inputs
+    def __init__(self, engine: Engine) -> None:
+        self._inputs, self._outputs = engine.inputs, engine.outputs
         self._busy = threading.Lock()
         self._closed = False
 
@@ -210,13 +234,16 @@ class GuardedSession(ABC):
         """One inference with inputs that fit; the outputs must be copies."""
 
     @abstractmethod
+    def _bind(self, inputs: Arrays, outputs: Arrays) -> Callable[[], object]:
+        """An inference tied to arrays that fit; see Session.bind."""
+
+    @abstractmethod
     def _free(self) -> None:
         """Let go of the engine; called once."""
 
     def run(self, inputs: Arrays) -> dict[str, NDArray[np.generic]]:
         """See Session.run."""
-        if self._closed:
-            raise UsageError("the session is closed", remedy="Load the engine again")
+        self._check_open()
         check_inputs(self._inputs, inputs)
         if not self._busy.acquire(blocking=False):
             raise UsageError("two threads run one session", remedy="Load one session per thread")
@@ -224,6 +251,29 @@ class GuardedSession(ABC):
             return self._infer(inputs)
         finally:
             self._busy.release()
+
+    def bind(self, inputs: Arrays, outputs: Arrays) -> Callable[[], None]:
+        """See Session.bind."""
+        self._check_open()
+        check_inputs(self._inputs, inputs)
+        check_inputs(self._outputs, outputs, "outputs")
+        for name, array in (*inputs.items(), *outputs.items()):
+            if not array.flags.c_contiguous or (name in outputs and not array.flags.writeable):
+                raise UsageError(
+                    f"{name} cannot be used where it lies",
+                    remedy="Bind C-contiguous arrays, for the outputs writeable ones",
+                )
+        infer = self._bind(inputs, outputs)
+
+        def run() -> None:
+            self._check_open()
+            infer()
+
+        return run
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise UsageError("the session is closed", remedy="Load the engine again")
 
     def close(self) -> None:
         """See Session.close."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+from collections.abc import Callable, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,8 +35,11 @@ _DTYPES = {"tensor(uint8)": "u8", "tensor(float)": "f32"}
 
 
 class OnnxRuntimeCpu:
-    """`engine.onnx`, the graph as it came: what ONNX Runtime makes of it depends on the processor,
-    so its optimized form is made at every load and never shipped."""
+    """`clip.onnx`, `stream.onnx`, the graphs as they came.
+
+    What ONNX Runtime makes of them depends on the processor, so their optimized form is made at
+    every load and never shipped.
+    """
 
     name = "onnxruntime"
     capabilities = Capabilities(precisions=("int8", "f32"), scheme="cpu", opset=21, portable=True)
@@ -48,14 +52,22 @@ class OnnxRuntimeCpu:
         if command := self.missing():
             raise MissingDependency("ONNX Runtime is not installed", remedy=f"Run: {command}")
 
-    def compile(self, graph: Path, out_dir: Path, options: CompileOptions) -> Engine:
-        """See Target.compile.
+    def compile(
+        self, graphs: Mapping[str, Path], out_dir: Path, options: CompileOptions
+    ) -> dict[str, Engine]:
+        """See Target.compile. Each graph keeps its own weights, as it came.
 
         Raises:
             UsageError: float layers in BF16, which this provider does not compute.
         """
         self._require()
         check_precision(self, options)
+        return {
+            mode: self._compile(graph, out_dir / f"{mode}.onnx", options)
+            for mode, graph in graphs.items()
+        }
+
+    def _compile(self, graph: Path, out: Path, options: CompileOptions) -> Engine:
         try:
             session = _open(graph, options.threads)
         except Exception as error:  # its exceptions have no common base of their own
@@ -64,11 +76,11 @@ class OnnxRuntimeCpu:
                 path=graph,
                 remedy="Report it with the graph attached",
             ) from error
-        shutil.copyfile(graph, out_dir / "engine.onnx")
+        shutil.copyfile(graph, out)
         return Engine(
             target=self.name,
-            directory=out_dir,
-            files=("engine.onnx",),
+            directory=out.parent,
+            files=(out.name,),
             inputs=tuple(map(_spec, session.get_inputs())),
             outputs=tuple(map(_spec, session.get_outputs())),
             options=options.as_dict(),
@@ -113,7 +125,7 @@ class OnnxRuntimeSession(GuardedSession):
     """One inference session."""
 
     def __init__(self, engine: Engine) -> None:
-        super().__init__(engine.inputs)
+        super().__init__(engine)
         main = engine.directory / engine.files[0]
         try:
             self._session = _open(main, int(engine.options.get("threads", "0")))
@@ -127,6 +139,19 @@ class OnnxRuntimeSession(GuardedSession):
 
     def _infer(self, inputs: Arrays) -> dict[str, NDArray[np.generic]]:
         return dict(zip(self._names, self._session.run(self._names, dict(inputs)), strict=True))
+
+    def _bind(self, inputs: Arrays, outputs: Arrays) -> Callable[[], object]:
+        session = self._session
+        binding = session.io_binding()
+        for arrays, tie in ((inputs, binding.bind_input), (outputs, binding.bind_output)):
+            for name, array in arrays.items():
+                tie(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
+
+        def infer(_kept: object = (dict(inputs), dict(outputs))) -> None:
+            # the binding knows addresses only: the arrays live as long as this function
+            session.run_with_iobinding(binding)
+
+        return infer
 
     def _free(self) -> None:
         del self._session

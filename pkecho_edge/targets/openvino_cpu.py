@@ -7,6 +7,7 @@ import importlib.util
 import os
 import re
 import shutil
+from collections.abc import Callable, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from pkecho_edge.targets.base import (
     TensorSpec,
     check_release,
 )
+from pkecho_edge.targets.openvino_weights import WEIGHTS, save_with_shared_weights
 
 __all__ = ["OpenVinoCpu", "OpenVinoSession"]
 
@@ -31,7 +33,7 @@ _INSTALL = "pip install 'pkecho-edge[cpu]'"
 
 
 class OpenVinoCpu:
-    """OpenVINO IR (`engine.xml`, `engine.bin`), run by the CPU plug-in."""
+    """OpenVINO IR (`clip.xml`, `stream.xml`, `weights.bin` for both), run by the CPU plug-in."""
 
     name = "cpu"
     capabilities = Capabilities(
@@ -46,43 +48,54 @@ class OpenVinoCpu:
         if command := self.missing():
             raise MissingDependency("OpenVINO is not installed", remedy=f"Run: {command}")
 
-    def compile(self, graph: Path, out_dir: Path, options: CompileOptions) -> Engine:
+    def compile(
+        self, graphs: Mapping[str, Path], out_dir: Path, options: CompileOptions
+    ) -> dict[str, Engine]:
         """See Target.compile. The IR keeps FP32 constants as they are."""
         self._require()
-        import openvino as ov
-
+        models = {mode: _read(graph) for mode, graph in graphs.items()}
         try:
-            model = ov.convert_model(graph)
-        except Exception as error:  # the front end raises many types, none documented
-            raise PkechoEdgeError(
-                f"OpenVINO cannot read the graph ({error})",
-                path=graph,
-                remedy="Report it with the graph attached",
-            ) from error
-        for port in (*model.inputs, *model.outputs):
-            port.get_tensor().set_names({port.get_any_name()})
-        _name_alike(model)
-        try:
-            ov.save_model(model, out_dir / "engine.xml", compress_to_fp16=False)
+            save_with_shared_weights(models, out_dir)
         except RuntimeError as error:  # of a stream: the reason is lost
             full = shutil.disk_usage(out_dir).free < 1 << 20
             code = errno.ENOSPC if full else errno.EIO
             raise OSError(code, os.strerror(code), str(out_dir)) from error
-        return Engine(
-            target=self.name,
-            directory=out_dir,
-            files=("engine.xml", "engine.bin"),
-            inputs=tuple(_spec(port) for port in model.inputs),
-            outputs=tuple(_spec(port) for port in model.outputs),
-            options=options.as_dict(),
-            toolchain={"openvino": metadata.version("openvino")},
-        )
+        return {
+            mode: Engine(
+                target=self.name,
+                directory=out_dir,
+                files=(f"{mode}.xml", WEIGHTS),
+                inputs=tuple(_spec(port) for port in model.inputs),
+                outputs=tuple(_spec(port) for port in model.outputs),
+                options=options.as_dict(),
+                toolchain={"openvino": metadata.version("openvino")},
+            )
+            for mode, model in models.items()
+        }
 
     def load(self, engine: Engine) -> OpenVinoSession:
         """See Target.load."""
         self._require()
         check_release(engine, "openvino")
         return OpenVinoSession(engine)
+
+
+def _read(graph: Path) -> Any:
+    """The ONNX graph as an OpenVINO model whose ports and nodes have the same names every time."""
+    import openvino as ov
+
+    try:
+        model = ov.convert_model(graph)
+    except Exception as error:  # the front end raises many types, none documented
+        raise PkechoEdgeError(
+            f"OpenVINO cannot read the graph ({error})",
+            path=graph,
+            remedy="Report it with the graph attached",
+        ) from error
+    for port in (*model.inputs, *model.outputs):
+        port.get_tensor().set_names({port.get_any_name()})
+    _name_alike(model)
+    return model
 
 
 def _name_alike(model: Any) -> None:
@@ -102,12 +115,12 @@ def _spec(port: Any) -> TensorSpec:
 
 
 class OpenVinoSession(GuardedSession):
-    """One compiled model and one inference request."""
+    """One compiled model, and an inference request for `run`."""
 
     def __init__(self, engine: Engine) -> None:
         import openvino as ov
 
-        super().__init__(engine.inputs)
+        super().__init__(engine)
         precision = engine.options.get("float_precision", "f32")
         settings: dict[str, object] = {
             "PERFORMANCE_HINT": "LATENCY",
@@ -117,13 +130,15 @@ class OpenVinoSession(GuardedSession):
         if threads := int(engine.options.get("threads", "0")):
             settings["INFERENCE_NUM_THREADS"] = threads
         core = ov.Core()
-        main = engine.directory / engine.files[0]
+        paths = [engine.directory / name for name in engine.files]
         try:
-            self._request = core.compile_model(main, "CPU", settings).create_infer_request()
+            model = core.read_model(*paths[:2])  # topology and weights
+            self._compiled = core.compile_model(model, "CPU", settings)
+            self._request = self._compiled.create_infer_request()
         except RuntimeError as error:
             raise EnvironmentMismatch(
                 f"OpenVINO cannot load the engine ({error})",
-                path=main,
+                path=paths[0],
                 remedy="Compile it again with this version of OpenVINO",
             ) from error
 
@@ -132,5 +147,18 @@ class OpenVinoSession(GuardedSession):
         results = self._request.infer(dict(inputs), share_inputs=True, share_outputs=True)
         return {port.get_any_name(): np.array(value) for port, value in results.items()}
 
+    def _bind(self, inputs: Arrays, outputs: Arrays) -> Callable[[], object]:
+        import openvino as ov
+
+        request = self._compiled.create_infer_request()
+        for name, array in (*inputs.items(), *outputs.items()):
+            request.set_tensor(name, ov.Tensor(array, shared_memory=True))
+
+        def infer(_kept: object = (dict(inputs), dict(outputs))) -> None:
+            # a tensor does not hold its array: they live as long as this function
+            request.infer(share_outputs=True)
+
+        return infer
+
     def _free(self) -> None:
-        del self._request
+        del self._request, self._compiled

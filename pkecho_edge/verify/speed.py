@@ -2,7 +2,8 @@
 
 A machine that warms up, throttles or shares its cores drifts slowly. Timing the baseline first
 and the engine an hour later turns that drift into a speedup; taking turns (A B A B ...) lets it
-fall on both sides alike.
+fall on both sides alike. A turn is two calls, the first of them untimed: in use a side follows
+itself, not the other one, which leaves the caches full of its own weights.
 """
 
 from __future__ import annotations
@@ -29,7 +30,10 @@ Frames: TypeAlias = NDArray[np.uint8]
 CV_LIMIT = 0.025
 """Coefficient of variation above which a timing is called noisy."""
 
-SPEEDUP_RULE = "ratio of medians, baseline / engine, interleaved in one run"
+SPEEDUP_RULE = (
+    "ratio of medians, baseline / engine, interleaved in one run; stream mode: of the time per "
+    "result, the baseline as live use has it, on the whole window for each new frame"
+)
 PEAK_MEMORY_LABEL = "peak resident set of the whole process, baseline and engine together"
 
 
@@ -64,7 +68,7 @@ class SpeedResult:
         baseline, engine: each side's timing.
         speedup: ratio of the medians, baseline / engine; above 1 the engine is faster.
         noisy: a side's coefficient of variation exceeds CV_LIMIT or is not known.
-        frames_per_call: T.
+        frames_per_call: frames that a call gives a result for: T, or 1 in live use.
         warmup: untimed calls of each side before the first timed one.
         peak_memory_mb: see PEAK_MEMORY_LABEL; None where the system does not say.
         engine_size_mb: of the engine's files, in MB of 10^6 bytes; None where not given.
@@ -88,6 +92,7 @@ def measure_speed(
     warmup: int = 3,
     min_rounds: int = 20,
     min_seconds: float = 5.0,
+    results_per_call: int | None = None,
     engine_size_bytes: int | None = None,
     clock: Callable[[], int] = time.perf_counter_ns,
 ) -> SpeedResult:
@@ -98,7 +103,8 @@ def measure_speed(
             there: wait for the device inside it, or the timing is of a queue.
         frames: u8 [T, 1, H, W], the input of every call.
         warmup: untimed calls of each side first.
-        min_rounds, min_seconds: keep going until both are reached; a round is one call of each.
+        min_rounds, min_seconds: keep going until both are reached; a round is a turn of each.
+        results_per_call: frames that a call gives a result for; None for all of `frames`.
         engine_size_bytes: size of the engine's files, for the report.
         clock: nanoseconds, monotonic.
 
@@ -118,15 +124,17 @@ def measure_speed(
     with _no_garbage_collection():
         start = clock()
         while len(engine_ns) < min_rounds or clock() - start < min_seconds * 1e9:
-            baseline_ns.append(_time_call(baseline, frames, clock))
-            engine_ns.append(_time_call(engine, frames, clock))
-    sides = summarize_latency(baseline_ns, len(frames)), summarize_latency(engine_ns, len(frames))
+            for side, taken in ((baseline, baseline_ns), (engine, engine_ns)):
+                side(frames)
+                taken.append(_time_call(side, frames, clock))
+    results = len(frames) if results_per_call is None else results_per_call
+    sides = summarize_latency(baseline_ns, results), summarize_latency(engine_ns, results)
     return SpeedResult(
         baseline=sides[0],
         engine=sides[1],
         speedup=_ratio(sides[0].latency_ms_p50, sides[1].latency_ms_p50),
         noisy=not all(side.cv <= CV_LIMIT for side in sides),  # nan counts as noisy
-        frames_per_call=len(frames),
+        frames_per_call=results,
         warmup=warmup,
         peak_memory_mb=peak_memory_mb(),
         engine_size_mb=None if engine_size_bytes is None else engine_size_bytes / 1e6,

@@ -27,7 +27,7 @@ from pathlib import Path
 
 import pytest
 
-from pkecho_edge import pipeline
+from pkecho_edge import measuring
 from pkecho_edge.cli import main as command_line
 
 COMPILE = "compile network.safetensors --data data --size 96 --clips 2 --gates gates.toml"
@@ -114,8 +114,8 @@ def _prepare(patch: pytest.MonkeyPatch, root: Path) -> None:
     patch.chdir(root)
     patch.setenv("PKECHO_EDGE_CACHE", str(root / "cache"))
     patch.setattr(tempfile, "tempdir", str(root / "temporary"))
-    brief = partial(pipeline.measure_speed, warmup=1, min_rounds=3, min_seconds=0.0)
-    patch.setattr(pipeline, "measure_speed", brief)
+    brief = partial(measuring.measure_speed, warmup=1, min_rounds=3, min_seconds=0.0)
+    patch.setattr(measuring, "measure_speed", brief)
 
 
 @pytest.fixture

@@ -21,13 +21,19 @@ VERIFY = "verify heart.pkb --data data --gates gates.toml"
 
 FILES = (
     "MODEL_CARD.md",
-    "engine/engine.bin",
-    "engine/engine.xml",
-    "golden/areas_px.npy",
-    "golden/frames.npy",
-    "golden/golden.json",
-    "golden/logits.npy",
-    "golden/masks.npy",
+    "engine/clip.xml",
+    "engine/stream.xml",
+    "engine/weights.bin",
+    "golden/clip/areas_px.npy",
+    "golden/clip/frames.npy",
+    "golden/clip/golden.json",
+    "golden/clip/logits.npy",
+    "golden/clip/masks.npy",
+    "golden/stream/areas_px.npy",
+    "golden/stream/frames.npy",
+    "golden/stream/golden.json",
+    "golden/stream/logits.npy",
+    "golden/stream/masks.npy",
     "manifest.json",
     "model/calibration.json",
     "reports/report.html",
@@ -104,16 +110,16 @@ def hidden(bundle: Path) -> None:
 
 
 def missing(bundle: Path) -> None:
-    (bundle / "engine" / "engine.bin").unlink()
+    (bundle / "engine" / "weights.bin").unlink()
 
 
 def shortened(bundle: Path) -> None:
-    path = bundle / "engine" / "engine.bin"
+    path = bundle / "engine" / "weights.bin"
     path.write_bytes(path.read_bytes()[:-1])
 
 
 def linked(bundle: Path) -> None:
-    path = bundle / "engine" / "engine.bin"
+    path = bundle / "engine" / "weights.bin"
     path.rename(bundle.parent / "elsewhere.bin")
     path.symlink_to(bundle.parent / "elsewhere.bin")
 
@@ -180,9 +186,9 @@ OUTSIDE = {"path": "../network.safetensors", "size": 1, "sha256": "0" * 64}
     [
         pytest.param(unlisted, 6, "engine/extra.bin: is not listed", id="an unlisted extra file"),
         pytest.param(hidden, 6, ".DS_Store: is not listed", id="a hidden extra file"),
-        pytest.param(missing, 6, "engine/engine.bin: is missing", id="a missing bundle file"),
+        pytest.param(missing, 6, "engine/weights.bin: is missing", id="a missing bundle file"),
         pytest.param(shortened, 6, "the manifest lists", id="a bundle file one byte short"),
-        pytest.param(linked, 6, "engine.bin: is a symbolic link", id="a link inside the bundle"),
+        pytest.param(linked, 6, "weights.bin: is a symbolic link", id="a link inside the bundle"),
         pytest.param(linked_out, 6, "passwd: is a symbolic link", id="a link out of the bundle"),
         pytest.param(
             without_manifest, 6, "manifest.json: is missing", id="a bundle without manifest"

@@ -110,7 +110,7 @@ def test_inspect_checks_every_file(compiled: tuple[Path, Outcome], run: Run) -> 
     bundle, _ = compiled
 
     good = run("inspect", bundle)
-    engine = bundle / "engine" / "engine.bin"
+    engine = bundle / "engine" / "weights.bin"
     original = engine.read_bytes()
     engine.write_bytes(bytes([original[0] ^ 1]) + original[1:])
     try:
@@ -121,7 +121,7 @@ def test_inspect_checks_every_file(compiled: tuple[Path, Outcome], run: Run) -> 
     assert good.code == 0
     assert "match the manifest" in good.out
     assert bad.code == 6
-    assert "engine.bin" in bad.err
+    assert "weights.bin" in bad.err
     assert bad.err.count("\n") == 1
 
 

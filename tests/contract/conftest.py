@@ -13,7 +13,7 @@ from torch import nn
 from pkecho_edge.calibration.quantize import quantize_onnx
 from pkecho_edge.data.clip import Clip, ed_es_clip
 from pkecho_edge.data.standard import CALIBRATION_SEEDS, clip_recordings
-from pkecho_edge.lowering.onnx_export import export_clip_onnx
+from pkecho_edge.lowering.onnx_export import export_clip_onnx, export_stream_onnx
 from pkecho_edge.model.checkpoint import default_checkpoint_path, load_checkpoint
 from pkecho_edge.model.configuration import NetworkConfig, Widths
 from pkecho_edge.model.network import PKEchoNet
@@ -26,8 +26,8 @@ def frames() -> NDArray[np.uint8]:
 
 
 @pytest.fixture(scope="session")
-def graph(frames: NDArray[np.uint8], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The FP32 clip graph of a narrow ResNet-18."""
+def network(frames: NDArray[np.uint8]) -> PKEchoNet:
+    """A narrow ResNet-18 that has seen the frames."""
     torch.manual_seed(0)
     inner = (((16,), (16,)), ((24,), (24,)), ((32,), (32,)), ((32,), (32,)))
     network = PKEchoNet(NetworkConfig(frames=4, widths=Widths(16, (16, 24, 32, 32), inner)))
@@ -37,8 +37,26 @@ def graph(frames: NDArray[np.uint8], tmp_path_factory: pytest.TempPathFactory) -
     network.train()
     with torch.no_grad():
         network(torch.from_numpy(frames)[None].float() / 255)
+    return network.eval()
+
+
+@pytest.fixture(scope="session")
+def graph(
+    network: PKEchoNet, frames: NDArray[np.uint8], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """Its FP32 clip graph."""
     path = tmp_path_factory.mktemp("graph") / "clip.onnx"
-    export_clip_onnx(network.eval(), (96, 128), path, frames)
+    export_clip_onnx(network, (96, 128), path, frames)
+    return path
+
+
+@pytest.fixture(scope="session")
+def stream_graph(
+    network: PKEchoNet, frames: NDArray[np.uint8], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """Its FP32 stream graph."""
+    path = tmp_path_factory.mktemp("graph") / "stream.onnx"
+    export_stream_onnx(network, (96, 128), path, frames)
     return path
 
 

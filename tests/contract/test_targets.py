@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from pkecho_edge import targets
 from pkecho_edge.data.clip import Clip
 from pkecho_edge.errors import EnvironmentMismatch, MissingDependency, PkechoEdgeError, UsageError
+from pkecho_edge.runtime.window import stream_runner
 from pkecho_edge.targets.base import CompileOptions, Engine, Session, Target, TensorSpec
 
 OPTIONS = CompileOptions(threads=1)
@@ -41,7 +42,8 @@ def target(request: pytest.FixtureRequest) -> Target:
 
 @pytest.fixture(scope="module")
 def engine(target: Target, graph: Path, tmp_path_factory: pytest.TempPathFactory) -> Engine:
-    return target.compile(graph, tmp_path_factory.mktemp(f"engine-{target.name}"), OPTIONS)
+    out = tmp_path_factory.mktemp(f"engine-{target.name}")
+    return target.compile({"clip": graph}, out, OPTIONS)["clip"]
 
 
 @pytest.fixture
@@ -104,7 +106,7 @@ def test_it_runs_the_quantized_graph_as_it_is_written(
         quantized, settings, providers=["CPUExecutionProvider"]
     )
     (expected,) = reference.run(None, {"frames": phantom.frames})
-    with target.load(target.compile(quantized, tmp_path, OPTIONS)) as session:
+    with target.load(target.compile({"clip": quantized}, tmp_path, OPTIONS)["clip"]) as session:
         logits = session.run({"frames": phantom.frames})["logits"]
 
     assert np.abs(logits - expected).mean() < INT8_CLOSE * np.abs(expected).max()
@@ -115,7 +117,7 @@ def test_two_compiles_give_the_same_bytes(target: Target, quantized: Path, tmp_p
     made = []
     for name in ("first", "second"):
         (tmp_path / name).mkdir()
-        engine = target.compile(quantized, tmp_path / name, OPTIONS)
+        engine = target.compile({"clip": quantized}, tmp_path / name, OPTIONS)["clip"]
         made.append({f: (engine.directory / f).read_bytes() for f in engine.files})
 
     assert made[0] == made[1]
@@ -127,11 +129,12 @@ def test_a_precision_it_does_not_have_is_refused(
 ) -> None:
     options = CompileOptions(float_precision=precision)
     if precision in target.capabilities.precisions:
-        assert target.compile(graph, tmp_path, options).options["float_precision"] == precision
+        engine = target.compile({"clip": graph}, tmp_path, options)["clip"]
+        assert engine.options["float_precision"] == precision
         return
 
     with pytest.raises(UsageError, match=rf"target {target.name} has no {precision}"):
-        target.compile(graph, tmp_path, options)
+        target.compile({"clip": graph}, tmp_path, options)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -254,6 +257,116 @@ def test_two_sessions_work_side_by_side(
     assert all(np.array_equal(result, results[0]) for result in results)
 
 
+def outputs_of(engine: Engine) -> dict[str, NDArray[np.generic]]:
+    return {spec.name: np.zeros(spec.shape, dtype=np.float32) for spec in engine.outputs}
+
+
+def test_a_bound_inference_reads_and_fills_the_arrays_given(
+    session: Session, engine: Engine, frames: NDArray[np.uint8]
+) -> None:
+    given, outputs = frames.copy(), outputs_of(engine)
+    infer = session.bind({"frames": given}, outputs)
+
+    for clip in (frames, 255 - frames, frames):
+        given[:] = clip
+        infer()
+        assert np.array_equal(outputs["logits"], session.run({"frames": clip})["logits"])
+
+
+def test_bound_arrays_live_as_long_as_the_inference(
+    session: Session, engine: Engine, frames: NDArray[np.uint8]
+) -> None:
+    outputs = outputs_of(engine)
+    infer = session.bind({"frames": frames.copy()}, outputs)
+
+    _others = [np.full_like(frames, 7) for _ in range(20)]  # would take over freed memory
+    infer()
+
+    assert np.array_equal(outputs["logits"], session.run({"frames": frames})["logits"])
+
+
+def test_what_is_bound_apart_runs_at_once(
+    session: Session, engine: Engine, frames: NDArray[np.uint8]
+) -> None:
+    clips = [frames, 255 - frames]
+    expected = [session.run({"frames": clip})["logits"] for clip in clips]
+    places = [outputs_of(engine) for _ in clips]
+    bound = [
+        session.bind({"frames": clip}, outputs) for clip, outputs in zip(clips, places, strict=True)
+    ]
+    wrong: list[int] = []
+
+    def work(index: int) -> None:
+        for _ in range(5):
+            bound[index]()
+            if not np.array_equal(places[index]["logits"], expected[index]):
+                wrong.append(index)
+
+    threads = [threading.Thread(target=work, args=(index,)) for index in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert wrong == []
+
+
+@pytest.mark.parametrize("side", ["inputs", "outputs"])
+@pytest.mark.parametrize("kind", ["missing", "strided", "dtype"])
+def test_arrays_that_cannot_be_used_in_place_are_not_bound(
+    session: Session, engine: Engine, frames: NDArray[np.uint8], side: str, kind: str
+) -> None:
+    arrays = {"inputs": {"frames": frames}, "outputs": outputs_of(engine)}
+    ((name, array),) = arrays[side].items()
+    changed = {
+        "missing": {},
+        "strided": {name: np.repeat(array, 2, axis=-1)[..., ::2]},
+        "dtype": {name: array.astype(np.float64)},
+    }
+
+    with pytest.raises(UsageError, match=f"{side} are|{name} (is float64|cannot be used)"):
+        session.bind(**{**arrays, side: changed[kind]})
+
+
+def test_an_output_that_cannot_be_written_is_not_bound(
+    session: Session, engine: Engine, frames: NDArray[np.uint8]
+) -> None:
+    outputs = outputs_of(engine)
+    outputs["logits"].flags.writeable = False
+
+    with pytest.raises(UsageError, match="logits cannot be used where it lies"):
+        session.bind({"frames": frames}, outputs)
+
+
+def test_a_bound_inference_of_a_closed_session_says_so(
+    target: Target, engine: Engine, frames: NDArray[np.uint8]
+) -> None:
+    session = target.load(engine)
+    infer = session.bind({"frames": frames}, outputs_of(engine))
+
+    session.close()
+
+    with pytest.raises(UsageError, match="the session is closed"):
+        infer()
+    with pytest.raises(UsageError, match="the session is closed"):
+        session.bind({"frames": frames}, outputs_of(engine))
+
+
+def test_both_modes_are_compiled_side_by_side(
+    target: Target, graph: Path, stream_graph: Path, frames: NDArray[np.uint8], tmp_path: Path
+) -> None:
+    engines = target.compile({"clip": graph, "stream": stream_graph}, tmp_path, OPTIONS)
+
+    assert list(engines) == ["clip", "stream"]
+    files = {name for engine in engines.values() for name in engine.files}
+    assert files == {path.name for path in tmp_path.iterdir()}
+    with target.load(engines["clip"]) as clip, target.load(engines["stream"]) as stream:
+        whole = clip.run({"frames": frames})["logits"]
+        live = stream_runner(stream, engines["stream"])(frames)
+    assert live.shape == whole.shape
+    assert np.abs(live[-1] - whole[-1]).max() < CLOSE * np.abs(whole).max()
+
+
 def test_what_is_not_installed_is_said_with_its_install_line(
     target: Target, engine: Engine, graph: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -262,7 +375,11 @@ def test_what_is_not_installed_is_said_with_its_install_line(
 
     assert command is not None
     assert command.startswith("pip install ")
-    for call in (lambda: target.compile(graph, tmp_path, OPTIONS), lambda: target.load(engine)):
+    compiles, loads = (
+        lambda: target.compile({"clip": graph}, tmp_path, OPTIONS),
+        lambda: target.load(engine),
+    )
+    for call in (compiles, loads):
         with pytest.raises(MissingDependency) as caught:
             call()
         assert command in str(caught.value)
@@ -300,6 +417,6 @@ def test_a_graph_that_is_none_is_an_error_of_ours(
         graph.write_bytes(content)
 
     with pytest.raises(PkechoEdgeError) as caught:
-        target.compile(graph, out, OPTIONS)
+        target.compile({"clip": graph}, out, OPTIONS)
 
     assert str(graph) in str(caught.value)

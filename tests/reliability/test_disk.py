@@ -73,7 +73,7 @@ def test_a_file_that_does_not_fit_keeps_the_old_one(disk: Path) -> None:
 def test_a_bundle_that_does_not_fit_leaves_the_disk_empty(disk: Path) -> None:
     def fill() -> None:
         with staging(disk / "a.pkb") as folder:
-            (folder / "engine.bin").write_bytes(MORE_THAN_THERE_IS)
+            (folder / "weights.bin").write_bytes(MORE_THAN_THERE_IS)
 
     with pytest.raises(OSError, match="No space left"):
         fill()

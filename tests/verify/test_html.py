@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pkecho_edge import pipeline
 from pkecho_edge.cli.verify import print_reports
 from pkecho_edge.data.clip import Clip
 from pkecho_edge.errors import MissingDependency, UsageError
+from pkecho_edge.measuring import VerifyResult, write_reports
 from pkecho_edge.verify.accuracy import measure_accuracy
 from pkecho_edge.verify.gallery import Gallery
 from pkecho_edge.verify.html import render_html, write_html
@@ -307,16 +307,14 @@ def test_without_them_there_is_report_json_and_no_page_of_an_earlier_run(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    accuracy = failing.report.modes["clip"].accuracy
-    assert accuracy is not None
-    result = pipeline.VerifyResult(accuracy, None, (), failing.report, failing.gallery)
-    pipeline._write_reports(result, tmp_path)
+    result = VerifyResult(failing.report, {"clip": failing.gallery})
+    write_reports(result, tmp_path)
     assert {file.name for file in tmp_path.iterdir()} == {"report.json", "report.html"}
     print_reports(tmp_path)
     assert str(tmp_path / "report.html") in capsys.readouterr().out
 
     monkeypatch.setitem(sys.modules, "jinja2", None)
-    pipeline._write_reports(result, tmp_path)
+    write_reports(result, tmp_path)
     print_reports(tmp_path)
 
     assert [file.name for file in tmp_path.iterdir()] == ["report.json"]

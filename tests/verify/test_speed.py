@@ -62,11 +62,32 @@ def test_baseline_and_engine_take_turns_after_the_warm_up(clock: Clock) -> None:
         clock=clock,
     )
 
-    assert "".join(calls) == "ABAB" + "ABABAB"
+    assert "".join(calls) == "ABAB" + "AABB" * 3
+
+
+def test_a_side_is_timed_right_after_itself(clock: Clock) -> None:
+    """The first call of a turn finds the caches full of the other side's weights."""
+    cold_then_warm = clock.network(5.0, 3.0)
+
+    result = measure_speed(
+        clock.network(100.0), cold_then_warm, FRAMES, warmup=0, min_rounds=4, clock=clock
+    )
+
+    assert result.engine.latency_ms_p99 == 3
+
+
+def test_live_use_counts_one_result_a_call(clock: Clock) -> None:
+    sides = clock.network(500.0), clock.network(5.0)
+
+    result = measure_speed(*sides, FRAMES, min_rounds=2, results_per_call=1, clock=clock)
+
+    assert result.frames_per_call == 1
+    assert (result.baseline.fps, result.engine.fps) == (pytest.approx(2), pytest.approx(200))
+    assert result.speedup == pytest.approx(100)
 
 
 def test_the_warm_up_is_not_timed(clock: Clock) -> None:
-    first_calls_are_slow = clock.network(900.0, 900.0, *[10.0] * 5)
+    first_calls_are_slow = clock.network(900.0, 900.0, *[10.0] * 10)
 
     result = measure_speed(
         clock.network(20.0),
@@ -87,11 +108,12 @@ def test_it_goes_on_until_the_time_is_up(clock: Clock) -> None:
 
     result = measure_speed(*sides, FRAMES, min_rounds=2, min_seconds=1.0, clock=clock)
 
-    assert result.engine.n == 25  # 40 ms a round
+    assert result.engine.n == 13  # 80 ms a round, half of it untimed
 
 
 def test_slow_drift_of_the_machine_leaves_the_speedup_alone(clock: Clock) -> None:
-    throttling = [1 + index / 50 for index in range(50)]  # both sides slow down to half
+    # both sides slow down to half; every second call is timed
+    throttling = [1 + index / 100 for index in range(100)]
 
     result = measure_speed(
         clock.network(*(40 * f for f in throttling)),
@@ -111,7 +133,8 @@ def test_slow_drift_of_the_machine_leaves_the_speedup_alone(clock: Clock) -> Non
 def test_a_spread_above_two_and_a_half_percent_is_noisy(
     clock: Clock, spread: float, noisy: bool
 ) -> None:
-    engine = clock.network(100 * (1 - spread), 100 * (1 + spread))
+    fast, slow = 100 * (1 - spread), 100 * (1 + spread)
+    engine = clock.network(fast, fast, slow, slow)  # every second call is timed
 
     result = measure_speed(
         clock.network(100.0), engine, FRAMES, min_rounds=1000, min_seconds=0, clock=clock
@@ -157,7 +180,7 @@ def test_garbage_collection_waits_and_is_left_as_it_was(before: bool) -> None:
     finally:
         (gc.enable if was_enabled else gc.disable)()
 
-    assert during == [False, False]
+    assert during == [False] * 4
     assert after is before
 
 

@@ -1,0 +1,162 @@
+"""The stages between a checkpoint and its engines: lower and export, quantize, compile.
+
+Each fills a folder that is found again by the hash of what went in. Both graphs, clip and stream,
+are always made: the clip graph is the one that is calibrated, and the stream graph takes over its
+ranges. Only the modes that are asked for are compiled.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pkecho_edge import targets
+from pkecho_edge.bundle.engine_entry import EngineEntry
+from pkecho_edge.bundle.fields import Fields
+from pkecho_edge.calibration.calibration_set import CalibrationSet
+from pkecho_edge.data.clip import Clip
+from pkecho_edge.stages import Observer, StageCache, StageResult, package_sha256
+from pkecho_edge.targets.base import CompileOptions, Engine
+
+if TYPE_CHECKING:
+    from pkecho_edge.model.network import PKEchoNet
+
+__all__ = ["Built", "build_engines", "engine_size", "tool_versions"]
+
+_PARTS = ("nncf", "numpy", "onnx", "onnxruntime", "openvino", "torch")
+
+
+@dataclass(frozen=True)
+class Built:
+    """What the stages leave behind.
+
+    Attributes:
+        graphs: mode -> the quantized ONNX that was compiled.
+        engines: mode -> engine, all in one folder.
+        reused: names of the stages that were there before.
+    """
+
+    graphs: Mapping[str, Path]
+    engines: Mapping[str, Engine]
+    reused: tuple[str, ...]
+
+
+def build_engines(
+    network: PKEchoNet,
+    checkpoint_sha256: str,
+    calibration: CalibrationSet,
+    clips: Sequence[Clip],
+    target: str,
+    modes: Sequence[str],
+    options: CompileOptions,
+    stages: StageCache,
+    observer: Observer,
+) -> Built:
+    """A checkpoint's network as INT8 engines.
+
+    Args:
+        network: trained; `checkpoint_sha256` names its weights.
+        calibration: the set whose clips, in its order, set the INT8 ranges.
+        target: name of a target.
+        modes: of "clip", "stream", at least one.
+        options: precision and threads of the engines.
+        stages: where finished stages are kept.
+        observer: hears about progress.
+
+    Raises:
+        UsageError: an impossible size.
+        MissingDependency: a toolchain is not installed.
+    """
+    observer.start("lower and export", None)
+    exported = stages.run(
+        "export",
+        {
+            "checkpoint": checkpoint_sha256,
+            "size": calibration.size,
+            "versions": tool_versions(),
+            "code": package_sha256(),
+        },
+        lambda folder: _export(network, calibration.size, clips[0], folder),
+    )
+    observer.done(_note(exported, "exact, ONNX opset 17"))
+    observer.start("calibrate and quantize", None)
+    quantized = stages.run(
+        "quantize",
+        {"export": exported.key, "calibration": calibration.sha256, "scheme": "cpu"},
+        lambda folder: _quantize(exported.folder, clips, folder),
+    )
+    observer.done(_note(quantized, f"INT8 ranges from {len(clips)} clips"))
+    observer.start(f"compile for {target}", None)
+    graphs = {mode: quantized.folder / f"{mode}.qdq.onnx" for mode in modes}
+    compiled = stages.run(
+        f"engine-{target}",
+        {"graphs": quantized.key, "modes": list(modes), "options": options.as_dict()},
+        lambda folder: _compile(target, graphs, folder, options),
+    )
+    engines = _read_engines(compiled.folder)
+    size = engine_size(*engines.values()) / 1e6
+    observer.done(_note(compiled, f"{' and '.join(modes)}, {size:.1f} MB"))
+    named = {"export": exported, "quantize": quantized, "engine": compiled}
+    return Built(graphs, engines, tuple(name for name, stage in named.items() if stage.reused))
+
+
+def engine_size(*engines: Engine) -> int:
+    """Bytes of the engines' files; what several of them share counts once."""
+    paths = {engine.directory / name for engine in engines for name in engine.files}
+    return sum(path.stat().st_size for path in paths)
+
+
+def tool_versions() -> dict[str, str]:
+    """Versions of everything that takes part in a build and is installed."""
+    from pkecho_edge import __version__
+
+    found = {"pkecho-edge": __version__}
+    for name in _PARTS:
+        with suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found
+
+
+def _export(network: PKEchoNet, size: tuple[int, int], probe: Clip, folder: Path) -> None:
+    from pkecho_edge.lowering.onnx_export import export_clip_onnx, export_stream_onnx
+
+    export_clip_onnx(network, size, folder / "clip.onnx", probe.frames)
+    export_stream_onnx(network, size, folder / "stream.onnx", probe.frames)
+
+
+def _quantize(exported: Path, clips: Sequence[Clip], folder: Path) -> None:
+    from pkecho_edge.calibration.quantize import quantize_onnx
+    from pkecho_edge.calibration.transfer import transfer_quantization
+
+    quantized = quantize_onnx(exported / "clip.onnx", clips, folder / "clip.qdq.onnx")
+    transfer_quantization(quantized.path, exported / "stream.onnx", folder / "stream.qdq.onnx")
+
+
+def _note(stage: StageResult, note: str) -> str:
+    return f"{note} (reused)" if stage.reused else note
+
+
+def _compile(
+    target: str, graphs: Mapping[str, Path], folder: Path, options: CompileOptions
+) -> None:
+    """Compile and write down how the engines are called, so that a later run can reuse them."""
+    files = folder / "files"
+    files.mkdir()
+    engines = targets.get(target).compile(graphs, files, options)
+    entries = [EngineEntry.of(engine, mode=mode).as_json() for mode, engine in engines.items()]
+    text = json.dumps({"target": target, "engines": entries}, sort_keys=True)
+    (folder / "engines.json").write_text(text, encoding="utf-8")
+
+
+def _read_engines(folder: Path) -> dict[str, Engine]:
+    raw = json.loads((folder / "engines.json").read_text(encoding="utf-8"))
+    entries = [EngineEntry.from_fields(Fields(entry)) for entry in raw["engines"]]
+    return {
+        entry.mode: replace(entry.engine(raw["target"], folder), directory=folder / "files")
+        for entry in entries
+    }

@@ -1,0 +1,223 @@
+"""Verification: each mode's accuracy and speed against the baseline, its gates, the report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pkecho_edge import targets
+from pkecho_edge.building import engine_size
+from pkecho_edge.calibration.calibration_set import CalibrationSet
+from pkecho_edge.data.clip import Clip
+from pkecho_edge.data.sources import ClipSource
+from pkecho_edge.errors import CalibrationError, MissingDependency
+from pkecho_edge.runtime import Engine
+from pkecho_edge.runtime.stream import Stream, StreamResult
+from pkecho_edge.runtime.window import Window, stream_runner
+from pkecho_edge.stages import Observer
+from pkecho_edge.targets.base import Engine as CompiledEngine
+from pkecho_edge.targets.base import Session
+from pkecho_edge.verify.accuracy import measure_accuracy
+from pkecho_edge.verify.gallery import Gallery
+from pkecho_edge.verify.gates import Gate
+from pkecho_edge.verify.html import write_html
+from pkecho_edge.verify.machine import machine_facts
+from pkecho_edge.verify.report import ModeResult, Report, build_report, write_report
+from pkecho_edge.verify.speed import measure_speed
+
+if TYPE_CHECKING:
+    from pkecho_edge.model.network import PKEchoNet
+
+__all__ = ["Side", "VerifyResult", "loaded_sides", "measure", "opened_sides", "write_reports"]
+
+SegmentFrames: TypeAlias = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+"""u8 [N, 1, H, W] -> logits f32 [N, 1, H, W]."""
+
+_UNLIMITED = 1_000_000
+
+
+@dataclass(frozen=True)
+class VerifyResult:
+    """What was measured, and what follows.
+
+    Attributes:
+        report: with each mode's accuracy, speed and gates.
+        galleries: mode -> its worst frames.
+    """
+
+    report: Report
+    galleries: Mapping[str, Gallery]
+
+    @property
+    def modes(self) -> Mapping[str, ModeResult]:
+        """Mode -> what was measured."""
+        return self.report.modes
+
+    @property
+    def gates(self) -> tuple[Gate, ...]:
+        """Of every mode."""
+        return self.report.gates
+
+
+@dataclass(frozen=True)
+class Side:
+    """The engine of one mode.
+
+    Attributes:
+        segment: a clip, or a sequence pushed frame by frame.
+        step: what is timed: a clip, or the newest frame of the window given, u8 [T, 1, H, W].
+        size_bytes: of its files.
+    """
+
+    segment: SegmentFrames
+    step: Callable[[NDArray[np.uint8]], object]
+    size_bytes: int
+
+
+@contextmanager
+def loaded_sides(target: str, engines: Mapping[str, CompiledEngine]) -> Iterator[dict[str, Side]]:
+    """The engines of a bundle that is being assembled, ready to run."""
+    backend = targets.get(target)
+    with ExitStack() as stack:
+        sides = {}
+        for mode, engine in engines.items():
+            session = stack.enter_context(backend.load(engine))
+            sides[mode] = (_clip_side if mode == "clip" else _stream_side)(session, engine)
+        yield sides
+
+
+def _clip_side(session: Session, engine: CompiledEngine) -> Side:
+    def segment(frames: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return session.run({"frames": frames})["logits"].astype(np.float32, copy=False)
+
+    return Side(segment, segment, engine_size(engine))
+
+
+def _stream_side(session: Session, engine: CompiledEngine) -> Side:
+    window = Window(session, engine)
+
+    def push(frames: NDArray[np.uint8]) -> NDArray[np.bool_]:
+        window.frame[:] = frames[-1, 0]
+        window.advance()
+        return window.logits > 0
+
+    return Side(stream_runner(session, engine), push, engine_size(engine))
+
+
+def opened_sides(engine: Engine) -> dict[str, Side]:
+    """The engines of a finished bundle, as its users run them."""
+    sides = {}
+    for mode in engine.modes:
+        size = engine_size(engine.bundle.engine(mode))
+        if mode == "clip":
+            sides[mode] = Side(engine.logits, engine.logits, size)
+        else:
+            stream = engine.stream()
+
+            def push(frames: NDArray[np.uint8], stream: Stream = stream) -> StreamResult:
+                return stream.push(frames[-1, 0])
+
+            sides[mode] = Side(engine.stream_logits, push, size)
+    return sides
+
+
+def measure(
+    network: PKEchoNet,
+    engines: Mapping[str, Side],
+    data: ClipSource,
+    calibration: CalibrationSet,
+    limits: Mapping[str, float],
+    lineage: Mapping[str, object],
+    observer: Observer,
+) -> VerifyResult:
+    """Accuracy on every clip or sequence, then speed, then the gates; one mode after the other.
+
+    Raises:
+        CalibrationError: there is nothing to verify on, or a clip or patient also served
+            calibration.
+    """
+    modes, galleries, left_out = {}, {}, list[str]()
+    for mode, engine in engines.items():
+        source = replace(data, live=mode == "stream")
+        modes[mode], galleries[mode] = _measure_mode(
+            mode, network, engine, source, calibration, observer
+        )
+        left_out += [text for text in _left_out(source) if text not in left_out]
+    report = build_report(
+        modes,
+        machine_facts(),
+        {**lineage, "data": data.description},
+        limits=limits,
+        warnings=(*calibration.warnings(), *left_out),
+    )
+    return VerifyResult(report, galleries)
+
+
+def write_reports(result: VerifyResult, folder: Path) -> None:
+    """report.json; beside it report.html, or none at all where its packages are missing."""
+    page = folder / "report.html"
+    page.unlink(missing_ok=True)  # of an earlier run: the two must not disagree, killed or not
+    write_report(result.report, folder / "report.json")
+    with suppress(MissingDependency):
+        write_html(result.report, result.galleries, page)
+
+
+def _measure_mode(
+    mode: str,
+    network: PKEchoNet,
+    engine: Side,
+    data: ClipSource,
+    calibration: CalibrationSet,
+    observer: Observer,
+) -> tuple[ModeResult, Gallery]:
+    from pkecho_edge.model.baseline import baseline_runner, baseline_stream_runner
+
+    live = mode == "stream"
+    whole = baseline_runner(network)
+    baseline = baseline_stream_runner(network) if live else whole
+    last: list[Clip] = []
+
+    def checked(clips: Iterable[Clip]) -> Iterator[Clip]:
+        for clip in clips:
+            calibration.check_disjoint([clip])
+            last[:] = [clip]
+            yield clip
+            observer.advance()
+
+    observer.start(f"{mode}: accuracy", data.count if data.count < _UNLIMITED else None)
+    gallery = Gallery()
+    accuracy = measure_accuracy(baseline, engine.segment, checked(data), gallery=gallery)
+    if not last:
+        raise CalibrationError("there is nothing to verify on", remedy="Name a folder with data")
+    n_frames = sum(row.n_frames for row in accuracy.rows)
+    observer.done(f"{len(accuracy.rows)} {'sequences' if live else 'clips'}, {n_frames} frames")
+    observer.start(f"{mode}: speed", None)
+    speed = measure_speed(
+        whole,
+        engine.step,
+        _window(last[0].frames, network.config.frames),
+        results_per_call=1 if live else None,
+        engine_size_bytes=engine.size_bytes,
+    )
+    observer.done(f"{speed.engine.n} interleaved rounds")
+    return ModeResult(accuracy, speed), gallery
+
+
+def _window(frames: NDArray[np.uint8], length: int) -> NDArray[np.uint8]:
+    """The last `length` frames; a shorter sequence repeats its first one, as a stream does."""
+    missing = max(0, length - len(frames))
+    return np.ascontiguousarray(np.concatenate([frames[:1]] * missing + [frames])[-length:])
+
+
+def _left_out(data: ClipSource) -> tuple[str, ...]:
+    """What a report must say about recordings that could not be used."""
+    if not data.skipped:
+        return ()
+    shown = "; ".join(data.skipped[:3]) + ("; ..." if len(data.skipped) > 3 else "")
+    return (f"{len(data.skipped)} recordings were left out: {shown}",)
