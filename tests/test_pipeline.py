@@ -12,6 +12,7 @@ from pkecho_edge.calibration.calibration_set import CalibrationEntry, Calibratio
 from pkecho_edge.data.sources import ClipSource, dataset, phantoms
 from pkecho_edge.errors import CalibrationError, CheckpointError, UsageError
 from pkecho_edge.model import checkpoint as checkpoints
+from pkecho_edge.model import identity
 from pkecho_edge.model.network import PKEchoNet
 
 
@@ -31,7 +32,7 @@ def test_a_checkpoint_that_changes_while_it_is_read_is_refused(
         path.write_bytes(path.read_bytes() + b" ")  # another run finishes its training
         return network
 
-    monkeypatch.setattr(checkpoints, "load_checkpoint", slow)
+    monkeypatch.setattr(identity, "load_checkpoint", slow)
     with pytest.raises(CheckpointError, match=r"a\.safetensors: it changed while"):
         pipeline.compile(
             weights,

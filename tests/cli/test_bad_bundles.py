@@ -171,8 +171,9 @@ def forged(**changes: Any) -> Spoil:
 
 def of_openvino(version: str) -> Spoil:
     def spoil(bundle: Path) -> None:
-        (engine,) = read_bundle(bundle).manifest.engines
-        forged(engines=(replace(engine, toolchain={"openvino": version}),))(bundle)
+        engines = read_bundle(bundle).manifest.engines
+        newer = tuple(replace(engine, toolchain={"openvino": version}) for engine in engines)
+        forged(engines=newer)(bundle)
 
     return spoil
 
