@@ -13,12 +13,12 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from pkecho_edge.bench.networks import random_network
 from pkecho_edge.bench.turns import take_turns
 from pkecho_edge.data.sources import phantoms
 from pkecho_edge.data.standard import TUNING_SEEDS
 from pkecho_edge.model.baseline import baseline_runner
-from pkecho_edge.model.configuration import NetworkConfig
-from pkecho_edge.model.network import PKEchoNet, count_gmacs, count_parameters
+from pkecho_edge.model.network import count_gmacs, count_parameters
 from pkecho_edge.stages import Observer
 from pkecho_edge.verify.speed import summarize_latency
 
@@ -106,12 +106,12 @@ def measure_efficiency(
         torch.set_num_threads(threads)
     observer.start("count GMACs and parameters", None)
     frames = next(iter(phantoms(TUNING_SEEDS[:1], size))).frames  # u8 [T, 1, H, W]
-    networks = {name: _random_network(name) for name in PAPER}
+    networks = {name: random_network(name) for name in PAPER}
     gmacs = {name: count_gmacs(network, size) for name, network in networks.items()}
     observer.done(", ".join(networks))
     observer.start("time turn by turn", rounds)
     calls = [_bind(baseline_runner(network), frames) for network in networks.values()]
-    taken = take_turns(calls, rounds, warmup=warmup, advance=observer.advance)
+    taken = take_turns(calls, rounds, block=1, warmup=warmup, advance=observer.advance)
     observer.done(f"{rounds} rounds")
     rows = []
     for (name, network), nanoseconds in zip(networks.items(), taken, strict=True):
@@ -131,15 +131,6 @@ def measure_efficiency(
             )
         )
     return rows
-
-
-def _random_network(backbone: str) -> PKEchoNet:
-    """The same random weights every time; whoever draws numbers next is not disturbed."""
-    import torch
-
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        return PKEchoNet(NetworkConfig(backbone=backbone)).eval()
 
 
 def _bind(

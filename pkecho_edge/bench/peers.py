@@ -2,120 +2,250 @@
 
 from __future__ import annotations
 
+import statistics
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
-from pkecho_edge import targets
+from pkecho_edge.bench.engines import (
+    Graphs,
+    bench_clips,
+    build_graphs,
+    compile_graphs,
+    load_timed,
+)
+from pkecho_edge.bench.networks import BenchNetwork
+from pkecho_edge.bench.pytorch import compiled_call, use_threads, weights_mb
+from pkecho_edge.bench.rows import BenchRow, make_row
 from pkecho_edge.bench.turns import take_turns
-from pkecho_edge.calibration.quantize import quantize_onnx
-from pkecho_edge.data.sources import phantoms
-from pkecho_edge.data.standard import CALIBRATION_SEEDS
-from pkecho_edge.lowering.onnx_export import export_clip_onnx
+from pkecho_edge.bench.unlowered import (
+    as_floats,
+    export_unlowered,
+    quantize_by_nncf,
+    quantize_by_onnxruntime,
+)
+from pkecho_edge.data.clip import Clip
+from pkecho_edge.errors import PkechoEdgeError
 from pkecho_edge.model.baseline import baseline_runner
-from pkecho_edge.model.checkpoint import load_checkpoint
+from pkecho_edge.model.network import PKEchoNet
 from pkecho_edge.stages import Observer
-from pkecho_edge.targets.base import CompileOptions
-from pkecho_edge.verify.speed import summarize_latency
+from pkecho_edge.targets.base import Engine
 
-__all__ = ["PeerRow", "measure_peers"]
+__all__ = ["PeerRow", "PeersResult", "Ratio", "measure_peers", "peer_ratios"]
 
-_CALIBRATION_CLIPS = 8
+EAGER = "PyTorch eager"
+COMPILED = "torch.compile"
+UNLOWERED_NNCF = "unlowered, NNCF"
+LAST_MASK_NNCF = "last mask, NNCF"
+OURS = "pkecho-edge, cpu"
 
 
 @dataclass(frozen=True)
-class PeerRow:
-    """One engine's figures; latencies are per clip of T frames, in milliseconds."""
+class PeerRow(BenchRow):
+    """One engine's figures in one use, and what it takes up.
 
+    Attributes:
+        size_mb: of its files, in MB of 10^6 bytes; of PyTorch the weights in memory.
+        load_ms: to make a compiled engine ready, in milliseconds; of torch.compile the first call,
+            which compiles. None for eager.
+        memory_mb: growth of resident memory by loading and the first call; None where not known.
+    """
+
+    size_mb: float
+    load_ms: float | None
+    memory_mb: float | None
+
+
+@dataclass(frozen=True)
+class PeersResult:
+    """All rows, PyTorch eager first, and notes on what was left out and why."""
+
+    rows: tuple[PeerRow, ...]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """One engine's throughput over another's, with what is divided by what."""
+
+    label: str
+    value: float
+
+
+@dataclass(frozen=True)
+class _Peer:
     engine: str
-    mode: str
-    backbone: str
-    size: tuple[int, int]
     precision: str
-    fps: float
-    latency_ms_p50: float
-    latency_ms_p99: float
-    cv: float
-    ratio_to_eager: float
-
-    def to_dict(self) -> dict[str, object]:
-        """JSON-ready."""
-        return asdict(self)
+    is_stream: bool
+    call: Callable[[], object]
+    size_mb: float
+    load_ms: float | None = None
+    memory_mb: float | None = None
 
 
 def measure_peers(
-    checkpoint: Path, size: tuple[int, int], threads: int, rounds: int, observer: Observer
-) -> list[PeerRow]:
-    """Build every engine from one checkpoint and time them turn by turn.
+    chosen: BenchNetwork,
+    size: tuple[int, int],
+    threads: int,
+    rounds: int,
+    observer: Observer,
+    *,
+    with_compiler: bool = True,
+) -> PeersResult:
+    """Build every engine from one network and time them turn by turn.
 
     Args:
-        checkpoint: the network.
+        chosen: the network.
         size: (H, W) of the clip.
         threads: for every engine alike; 0 for every core.
-        rounds: timed calls of each engine.
+        rounds: turns of each engine.
         observer: hears about progress.
-
-    Returns:
-        one row per engine, PyTorch eager first.
+        with_compiler: whether torch.compile takes part; compiling takes a minute.
     """
-    import torch
-
-    if threads:
-        torch.set_num_threads(threads)
-    network = load_checkpoint(checkpoint)
-    clips = list(phantoms(CALIBRATION_SEEDS[:_CALIBRATION_CLIPS], size))
-    frames = clips[0].frames
+    network, notes = chosen.network, list[str]()
+    use_threads(threads)
+    clips = bench_clips(size, network.config.frames)
     with ExitStack() as stack:
         root = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         observer.start("build the engines", None)
-        export_clip_onnx(network, size, root / "clip.onnx", frames)
-        quantize_onnx(root / "clip.onnx", clips, root / "clip.qdq.onnx")
-        calls: dict[tuple[str, str], Callable[[], object]] = {
-            ("PyTorch eager", "f32"): _bind(baseline_runner(network), frames)
-        }
-        for engine, precision, target, graph, floats in (
-            ("lowered, OpenVINO", "f32", "cpu", "clip.onnx", "f32"),
-            ("lowered, OpenVINO", "bf16", "cpu", "clip.onnx", "bf16"),
-            ("lowered, ONNX Runtime", "f32", "onnxruntime", "clip.onnx", "f32"),
-            ("pkecho-edge, onnxruntime", "int8 + f32", "onnxruntime", "clip.qdq.onnx", "f32"),
-            ("pkecho-edge, cpu", "int8 + f32", "cpu", "clip.qdq.onnx", "f32"),
-            ("pkecho-edge, cpu", "int8 + bf16", "cpu", "clip.qdq.onnx", "bf16"),
-        ):
-            out = root / f"{engine}-{precision}".replace(" ", "")
-            out.mkdir()
-            backend = targets.get(target)
-            options = CompileOptions(float_precision=floats, threads=threads)
-            compiled = backend.compile(root / graph, out, options)
-            session = stack.enter_context(backend.load(compiled))
-            calls[engine, precision] = _bind(lambda f, s=session: s.run({"frames": f}), frames)
-        observer.done(f"{len(calls)} engines")
+        built = [*_build_unlowered(network, clips, threads, root / "unlowered", notes)]
+        built += _build_ours(build_graphs(network, clips, root), threads, root / "ours")
+        observer.done(f"{len(built)} engines")
+        observer.start("load", len(built))
+        peers = _pytorch(network, clips[0].frames, notes, with_compiler=with_compiler)
+        for engine, precision, made in built:
+            peers.append(_load(engine, precision, made, clips[0].frames, stack))
+            observer.advance()
+        observer.done(f"{len(peers)} engines")
         observer.start("time turn by turn", rounds)
-        latencies = take_turns(list(calls.values()), rounds, advance=observer.advance)
+        taken = take_turns([peer.call for peer in peers], rounds, advance=observer.advance)
         observer.done(f"{rounds} rounds")
-    rows = []
-    eager_ms = float(np.median(latencies[0])) / 1e6
-    for (engine, precision), nanoseconds in zip(calls, latencies, strict=True):
-        timing = summarize_latency(nanoseconds, len(frames))
-        rows.append(
-            PeerRow(
-                engine=engine,
-                mode="clip",
-                backbone=network.config.backbone,
-                size=size,
-                precision=precision,
-                fps=timing.fps,
-                latency_ms_p50=timing.latency_ms_p50,
-                latency_ms_p99=timing.latency_ms_p99,
-                cv=timing.cv,
-                ratio_to_eager=eager_ms / timing.latency_ms_p50,
-            )
+    return PeersResult(
+        tuple(_rows(peers, taken, chosen.backbone, size, len(clips[0].frames))), tuple(notes)
+    )
+
+
+def _pytorch(
+    network: PKEchoNet, frames: NDArray[np.uint8], notes: list[str], *, with_compiler: bool
+) -> list[_Peer]:
+    """Eager, and torch.compile where it works."""
+    run, size_mb = baseline_runner(network), weights_mb(network)
+    peers = [_Peer(EAGER, "f32", False, lambda: run(frames), size_mb)]
+    if not with_compiler:
+        notes.append(f"{COMPILED} left out: not asked for")
+        return peers
+    compiled = compiled_call(network, frames)
+    if isinstance(compiled, str):
+        notes.append(f"{COMPILED} left out: {compiled}")
+    else:
+        peers.append(_Peer(COMPILED, "f32", False, compiled[0], size_mb, compiled[1]))
+    return peers
+
+
+def _build_unlowered(
+    network: PKEchoNet, clips: Sequence[Clip], threads: int, folder: Path, notes: list[str]
+) -> Iterator[tuple[str, str, Engine]]:
+    """(engine, precision, compiled) of the export as it is, in each toolchain that takes it."""
+    folder.mkdir()
+    whole, last = folder / "whole.onnx", folder / "last.onnx"
+    export_unlowered(network, clips[0].frames, whole)
+    export_unlowered(network, clips[0].frames, last, last_mask_only=True)
+    quantize_by_onnxruntime(whole, clips, folder / "int8.onnx")
+    for name, target, graph, floats, precision in (
+        ("unlowered, ONNX Runtime", "onnxruntime", "whole", "f32", "f32"),
+        ("unlowered, ONNX Runtime", "onnxruntime", "int8", "f32", "int8 + f32"),
+        ("unlowered, OpenVINO", "cpu", "whole", "f32", "f32"),
+        ("unlowered, OpenVINO", "cpu", "whole", "bf16", "bf16"),
+    ):
+        out = folder / f"{target}-{graph}-{floats}"
+        graphs = {"clip": folder / f"{graph}.onnx"}
+        try:
+            yield name, precision, compile_graphs(graphs, target, floats, threads, out)["clip"]
+        except PkechoEdgeError as error:  # ONNX Runtime does not always read what it quantized
+            notes.append(f"{name}, {precision} left out: {error.what}")
+    for name, path in ((UNLOWERED_NNCF, whole), (LAST_MASK_NNCF, last)):
+        engines = quantize_by_nncf(path, clips, threads, folder / f"nncf-{path.stem}")
+        for floats, engine in engines.items():
+            yield name, f"int8 + {floats}", engine
+
+
+def _build_ours(graphs: Graphs, threads: int, folder: Path) -> Iterator[tuple[str, str, Engine]]:
+    """(engine, precision, compiled): the lowered graph in float, our INT8 clip and stream."""
+    for floats in ("f32", "bf16"):
+        compiled = compile_graphs(
+            {"clip": graphs.clip}, "cpu", floats, threads, folder / f"lowered-{floats}"
         )
-    return rows
+        yield "lowered, OpenVINO", floats, compiled["clip"]
+    engines = {
+        (target, floats): compile_graphs(
+            graphs.of("int8"), target, floats, threads, folder / f"{target}-{floats}"
+        )
+        for target, floats in (("onnxruntime", "f32"), ("cpu", "f32"), ("cpu", "bf16"))
+    }
+    for mode in ("clip", "stream"):
+        for (target, floats), compiled in engines.items():
+            yield f"pkecho-edge, {target}", f"int8 + {floats}", compiled[mode]
 
 
-def _bind(call: Callable[..., object], frames: object) -> Callable[[], object]:
-    return lambda: call(frames)
+def _load(
+    name: str, precision: str, engine: Engine, frames: NDArray[np.uint8], stack: ExitStack
+) -> _Peer:
+    is_stream = any(spec.name == "history" for spec in engine.inputs)
+    floats = engine.inputs[0].dtype == "f32"
+    loaded = load_timed(engine, as_floats(frames) if floats else frames, stack)
+    return _Peer(
+        name, precision, is_stream, loaded.call, loaded.size_mb, loaded.load_ms, loaded.memory_mb
+    )
+
+
+def _rows(
+    peers: Sequence[_Peer],
+    taken: Sequence[list[int]],
+    backbone: str,
+    size: tuple[int, int],
+    length: int,
+) -> Iterator[PeerRow]:
+    """A stream engine has one use; a clip engine two, by the same timing."""
+    eager_fps = length / (statistics.median(taken[0]) / 1e9)
+    for peer, latencies in zip(peers, taken, strict=True):
+        uses = {"stream": 1} if peer.is_stream else {"clip": length, "sliding": 1}
+        for mode, results in uses.items():
+            row = make_row(
+                peer.engine, mode, backbone, size, peer.precision, latencies, results, eager_fps
+            )
+            yield PeerRow(
+                **vars(row),
+                size_mb=peer.size_mb,
+                load_ms=peer.load_ms,
+                memory_mb=peer.memory_mb,
+            )
+
+
+def peer_ratios(rows: Sequence[BenchRow]) -> list[Ratio]:
+    """The comparisons that matter, each INT8 engine against INT8 with the same other layers.
+
+    Args:
+        rows: of measure_peers.
+
+    Returns:
+        for "int8 + f32", then for "int8 + bf16": ours on clips against the unlowered INT8 export,
+        against the same with its last mask only, and against eager; ours on a stream against a
+        sliding window over either export, and against eager on clips.
+    """
+    fps = {(row.engine, row.mode, row.precision): row.fps for row in rows}
+    eager = fps[EAGER, "clip", "f32"]
+    ratios = []
+    for precision in ("int8 + f32", "int8 + bf16"):
+        for mode, other_mode in (("clip", "clip"), ("stream", "sliding")):
+            ours, use = fps[OURS, mode, precision], " used as a sliding window"
+            use = use if other_mode == "sliding" else ""
+            for other in (UNLOWERED_NNCF, LAST_MASK_NNCF):
+                value = ours / fps[other, other_mode, precision]
+                ratios.append(Ratio(f"{mode}, {precision} / {other}, {precision}{use}", value))
+            ratios.append(Ratio(f"{mode}, {precision} / {EAGER}, f32, clip", ours / eager))
+    return ratios

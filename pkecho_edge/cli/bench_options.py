@@ -63,7 +63,7 @@ def narrow_table(*names: str) -> Table:
     from rich import box
     from rich.table import Table
 
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=0)
     for name in names:
         table.add_column(name, no_wrap=True)
     return table

@@ -94,8 +94,8 @@ def _print_speed(rows: Sequence[PeerRow]) -> None:
             row.precision.replace(" ", ""),
             f"{row.fps:.1f}",
             f"{live_fps:.1f}",
-            f"{row.latency_ms_p50:.1f}",
-            f"{row.latency_ms_p99:.1f}",
+            _short(row.latency_ms_p50),
+            _short(row.latency_ms_p99),
             f"{row.cv:.1%}",
             f"{row.ratio_to_eager:.2f}",
         )
@@ -123,3 +123,7 @@ def _each_engine(rows: Sequence[PeerRow], table: Table) -> Iterator[PeerRow]:
     table.add_section()
     table.add_row("[bold]one push per frame[/]")
     yield from (row for row in rows if row.mode == "stream")
+
+
+def _short(ms: float) -> str:
+    return f"{ms:.1f}" if ms < 1000 else f"{ms:.0f}"

@@ -56,15 +56,6 @@ def test_rows_have_the_keys_of_every_benchmark(rows: list[EfficiencyRow]) -> Non
         }
 
 
-def test_random_weights_disturb_nobody_elses_draws() -> None:
-    torch.manual_seed(7)
-    expected = torch.rand(1)
-    torch.manual_seed(7)
-    efficiency._random_network("resnet18")
-
-    assert torch.equal(torch.rand(1), expected)
-
-
 def test_the_command_prints_both_and_writes_json(
     rows: list[EfficiencyRow],
     monkeypatch: pytest.MonkeyPatch,

@@ -1,0 +1,173 @@
+"""From a network to engines that a benchmark can time: graphs, sessions, bound calls."""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pkecho_edge import targets
+from pkecho_edge.bench.memory import resident_mb
+from pkecho_edge.calibration.quantize import quantize_onnx
+from pkecho_edge.calibration.transfer import transfer_quantization
+from pkecho_edge.data.clip import Clip
+from pkecho_edge.data.sources import phantoms
+from pkecho_edge.data.standard import CALIBRATION_SEEDS
+from pkecho_edge.lowering.onnx_export import export_clip_onnx, export_stream_onnx
+from pkecho_edge.model.network import PKEchoNet
+from pkecho_edge.runtime.window import Window
+from pkecho_edge.targets.base import CompileOptions, Engine, Session, TensorSpec
+
+__all__ = ["CALIBRATION_CLIPS", "Graphs", "LoadedEngine", "bench_clips", "build_graphs"]
+__all__ += ["compile_graphs", "engine_call", "load_timed"]
+
+CALIBRATION_CLIPS = 8
+"""The same for every toolchain that quantizes."""
+
+_LOADS = 3
+_DTYPES = {"u8": np.uint8, "f32": np.float32}
+
+
+@dataclass(frozen=True)
+class Graphs:
+    """The lowered graphs of one network at one size, as ONNX: FP32 and quantized."""
+
+    clip: Path
+    stream: Path
+    clip_int8: Path
+    stream_int8: Path
+
+    def of(self, precision: str) -> dict[str, Path]:
+        """Mode -> graph, for "int8" or "f32"."""
+        if precision == "int8":
+            return {"clip": self.clip_int8, "stream": self.stream_int8}
+        return {"clip": self.clip, "stream": self.stream}
+
+
+@dataclass(frozen=True)
+class LoadedEngine:
+    """An engine that is ready to run, and what it took to get there.
+
+    Attributes:
+        call: one inference: a clip of T frames, or the push of one frame.
+        size_mb: of the engine's files, in MB of 10^6 bytes.
+        load_ms: median time of loading it, in milliseconds.
+        memory_mb: growth of resident memory by the first loading and the first call, in MB; None
+            where the system does not say, or where memory that was freed before served.
+    """
+
+    call: Callable[[], object]
+    size_mb: float
+    load_ms: float
+    memory_mb: float | None
+
+
+def bench_clips(size: tuple[int, int], length: int, count: int = CALIBRATION_CLIPS) -> list[Clip]:
+    """Phantom clips for calibration; the first one is also what is timed."""
+    return list(replace(phantoms(CALIBRATION_SEEDS[:count], size), length=length))
+
+
+def build_graphs(network: PKEchoNet, clips: Sequence[Clip], folder: Path) -> Graphs:
+    """Lower, export and quantize into `folder`, at the clips' size.
+
+    Raises:
+        PkechoEdgeError: see the export and the quantization.
+    """
+    frames = clips[0].frames  # u8 [T, 1, H, W]
+    size = (frames.shape[2], frames.shape[3])
+    graphs = Graphs(
+        *(folder / f"{name}.onnx" for name in ("clip", "stream", "clip.int8", "stream.int8"))
+    )
+    export_clip_onnx(network, size, graphs.clip, frames)
+    export_stream_onnx(network, size, graphs.stream, frames)
+    quantize_onnx(graphs.clip, clips, graphs.clip_int8)
+    transfer_quantization(graphs.clip_int8, graphs.stream, graphs.stream_int8)
+    return graphs
+
+
+def compile_graphs(
+    graphs: Mapping[str, Path], target: str, float_precision: str, threads: int, folder: Path
+) -> dict[str, Engine]:
+    """Compile for a target into `folder`, which is made; mode -> engine."""
+    folder.mkdir(parents=True)
+    options = CompileOptions(float_precision=float_precision, threads=threads)
+    return targets.get(target).compile(graphs, folder, options)
+
+
+def engine_call(
+    session: Session, engine: Engine, frames: NDArray[np.generic]
+) -> Callable[[], object]:
+    """The quickest way to run a loaded engine: arrays stay where they are.
+
+    Args:
+        session: of the engine.
+        engine: a stream engine, known by its input "history", or one with a single input.
+        frames: u8 [T, 1, H, W] for ours; else whatever the single input takes.
+
+    Returns:
+        one push of the next frame for a stream engine, one inference of `frames` for others.
+    """
+    if any(spec.name == "history" for spec in engine.inputs):
+        return _pushes(Window(session, engine), frames)
+    (taken,) = engine.inputs
+    inputs = {taken.name: np.ascontiguousarray(frames)}
+    outputs = {spec.name: _empty(spec) for spec in engine.outputs}
+    bound = session.bind(inputs, outputs)
+
+    def infer(_kept: object = (inputs, outputs)) -> None:
+        bound()  # a toolchain may know addresses only: the arrays live as long as this function
+
+    return infer
+
+
+def _pushes(window: Window, frames: NDArray[np.generic]) -> Callable[[], object]:
+    """Pushes frame after frame, and begins anew after the last."""
+    position = 0
+
+    def push() -> None:
+        nonlocal position
+        window.frame[:] = frames[position % len(frames), 0]
+        window.advance()
+        position += 1
+
+    return push
+
+
+def load_timed(
+    engine: Engine, frames: NDArray[np.generic], stack: ExitStack, *, loads: int = _LOADS
+) -> LoadedEngine:
+    """Load an engine `loads` times; the first one stays loaded until the stack closes.
+
+    What loading costs is the median; what memory costs is of the first load and call.
+    """
+    gc.collect()
+    before = resident_mb()
+    seconds = []
+    start = time.perf_counter()
+    session = stack.enter_context(targets.get(engine.target).load(engine))
+    seconds.append(time.perf_counter() - start)
+    call = engine_call(session, engine, frames)
+    call()
+    after = resident_mb()
+    for _ in range(loads - 1):
+        start = time.perf_counter()
+        again = targets.get(engine.target).load(engine)
+        seconds.append(time.perf_counter() - start)
+        again.close()
+    grown = None if before is None or after is None else after - before
+    return LoadedEngine(
+        call=call,
+        size_mb=sum((engine.directory / name).stat().st_size for name in engine.files) / 1e6,
+        load_ms=float(np.median(seconds)) * 1e3,
+        memory_mb=None if grown is None or grown <= 0 else grown,
+    )
+
+
+def _empty(spec: TensorSpec) -> NDArray[np.generic]:
+    return np.zeros(spec.shape, dtype=_DTYPES[spec.dtype])

@@ -1,0 +1,161 @@
+"""What a user gets without us: the network exported as it is, and the toolchains' own INT8 of it.
+
+The export is what the tutorials of PyTorch, ONNX Runtime, OpenVINO and NNCF lead to: a float clip
+in, the logits of every refinement out. A careful user would keep the last mask only; that export is
+here, too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from pkecho_edge.data.clip import Clip
+from pkecho_edge.model.network import PKEchoNet
+from pkecho_edge.targets.base import CompileOptions, Engine, TensorSpec
+
+__all__ = ["as_floats", "export_unlowered", "quantize_by_nncf", "quantize_by_onnxruntime"]
+
+INPUT = "clips"
+_OPSET = 17
+
+
+class _LastMask(nn.Module):
+    def __init__(self, network: PKEchoNet) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, clips: Tensor) -> Tensor:
+        last: Tensor = self.network(clips)[-1]
+        return last
+
+
+def as_floats(frames: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """u8 [T, 1, H, W] -> f32 [1, T, 1, H, W] in [0, 1], the network's own input."""
+    return frames[None].astype(np.float32) / np.float32(255)
+
+
+def export_unlowered(
+    network: PKEchoNet, frames: NDArray[np.uint8], path: Path, *, last_mask_only: bool = False
+) -> None:
+    """Write the network as ONNX by PyTorch's exporter, without any change to it.
+
+    Args:
+        network: in evaluation mode.
+        frames: u8 [T, 1, H, W], an example of its input.
+        path: of the ONNX file: `clips` f32 [1, T, 1, H, W] -> a mask f32 [1, T, 1, H, W] per
+            refinement and one before them, the final one last.
+        last_mask_only: whether the final mask is the only output.
+    """
+    module = _LastMask(network) if last_mask_only else network
+    masks = 1 if last_mask_only else network.config.refinements + 1
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter's own: it is deprecated
+        torch.onnx.export(
+            module.eval(),
+            (torch.from_numpy(as_floats(frames)),),
+            str(path),
+            input_names=[INPUT],
+            output_names=[f"masks_{index}" for index in range(masks)],
+            opset_version=_OPSET,
+            dynamo=False,
+        )
+
+
+def quantize_by_onnxruntime(graph: Path, clips: Sequence[Clip], path: Path) -> None:
+    """ONNX Runtime's `quantize_static` with its defaults (Q/DQ, INT8 per tensor, min-max).
+
+    Args:
+        graph: of export_unlowered.
+        clips: calibration.
+        path: of the quantized ONNX file.
+    """
+    from onnxruntime.quantization import CalibrationDataReader, quantize_static
+
+    class Reader(CalibrationDataReader):  # type: ignore[misc]  # ships no annotations
+        """Clip after clip, then None."""
+
+        def __init__(self) -> None:
+            self._clips = iter(clips)
+
+        def get_next(self) -> dict[str, NDArray[np.float32]] | None:
+            clip = next(self._clips, None)
+            return None if clip is None else {INPUT: as_floats(clip.frames)}
+
+    with _quiet():
+        quantize_static(str(graph), str(path), Reader())
+
+
+def quantize_by_nncf(
+    graph: Path, clips: Sequence[Clip], threads: int, folder: Path
+) -> dict[str, Engine]:
+    """NNCF's default INT8 of the OpenVINO model, and engines to load it with.
+
+    Args:
+        graph: of export_unlowered.
+        clips: calibration.
+        threads: of the engines; 0 for every core.
+        folder: for the IR; it is made.
+
+    Returns:
+        precision of the layers that stay in float, "f32" or "bf16" -> engine; of one file.
+    """
+    import nncf
+    import openvino as ov
+
+    folder.mkdir()
+    model = ov.convert_model(graph)
+    with _quiet():
+        quantized = nncf.quantize(
+            model,
+            nncf.Dataset([as_floats(clip.frames) for clip in clips]),
+            subset_size=len(clips),
+        )
+    ov.save_model(quantized, folder / "model.xml")
+    return {
+        floats: Engine(
+            target="cpu",
+            directory=folder,
+            files=("model.xml", "model.bin"),
+            inputs=tuple(map(_spec, quantized.inputs)),
+            outputs=tuple(map(_spec, quantized.outputs)),
+            options=CompileOptions(floats, threads).as_dict(),
+            toolchain={"openvino": metadata.version("openvino")},
+        )
+        for floats in ("f32", "bf16")
+    }
+
+
+def _spec(port: Any) -> TensorSpec:
+    return TensorSpec(port.get_any_name(), "f32", tuple(port.shape))
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """The toolchains print and log; what they have to say is on the graph, not on our figures."""
+    import nncf
+
+    nncf.set_log_level(logging.ERROR)
+    was_disabled = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with (
+            contextlib.redirect_stdout(io.StringIO()),
+            contextlib.redirect_stderr(io.StringIO()),
+            warnings.catch_warnings(),
+        ):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(was_disabled)
