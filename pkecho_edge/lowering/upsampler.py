@@ -57,7 +57,7 @@ class LoweredUpsampler(nn.Module):
 
     def __init__(self, estimator: AffinityEstimator, height: int, width: int) -> None:
         super().__init__()
-        self.factor = estimator.factor
+        self.factor, self._size = estimator.factor, (height, width)
         self.depthwise, scores = _lowered(estimator)
         # a 1x1 convolution with padding 1 pads with zeros, in one operator that every toolchain has
         self.register_buffer("border", torch.ones(1, 1, 1, 1))
@@ -76,7 +76,17 @@ class LoweredUpsampler(nn.Module):
         parts = [neighbour(steering, masks, padded) for neighbour in self.neighbours]
         weights, weighted = zip(*parts, strict=True)
         out = masks + _sum_in_pairs(weighted) / (1 + _sum_in_pairs(weights))  # [N, r^2, h, w]
-        return F.pixel_shuffle(out, self.factor)
+        return self._depth_to_space(out)
+
+    def _depth_to_space(self, cells: Tensor) -> Tensor:
+        """As pixel_shuffle: [N, r^2, h, w] -> [N, 1, r h, r w].
+
+        Convolutions leave their channels innermost in memory. From there, rows and columns of the
+        cells are swapped in one step; DepthToSpace has OpenVINO sort every number for itself.
+        """
+        (height, width), factor = self._size, self.factor
+        rows = cells.permute(0, 2, 3, 1).reshape(-1, width, factor, factor)  # [N h, w, r, r]
+        return rows.permute(0, 2, 1, 3).reshape(-1, 1, factor * height, factor * width)
 
 
 class _Neighbour(nn.Module):
