@@ -120,6 +120,7 @@ def _environment() -> jinja2.Environment:
         gate_value=words.gate_value,
         memory_words=words.memory_words,
         machine_words=words.machine_words,
+        call_words=words.call_words,
         data_words=words.data_words,
     )
     return environment

@@ -254,7 +254,7 @@ def _conventions() -> dict[str, str]:
         "empty_masks": EMPTY_MASK_RULE,
         "interval": INTERVAL_CONVENTION,
         "speedup": SPEEDUP_RULE,
-        "fps": "frames per call / median latency",
+        "fps": "frames that a call gives a result for / median latency",
         "peak_memory_mb": PEAK_MEMORY_LABEL,
     }
 

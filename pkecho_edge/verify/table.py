@@ -13,6 +13,7 @@ from rich.text import Text
 from pkecho_edge.verify.words import (
     NONE,
     Document,
+    call_words,
     data_words,
     gate_limit,
     gate_value,
@@ -59,7 +60,7 @@ def _accuracy_table(name: str, mode: Document, gates: Document) -> Table:
     drift, sides = accuracy["drift"], (accuracy["baseline"], accuracy["engine"])
     metrics = ("dsc", "hd95", "asd", "ef")
     distance = drift["hd95"]["unit"]
-    table = _table(f"{name}: accuracy on {data_words(mode['data'])}")
+    table = _table(f"{name}: accuracy on {data_words(name, mode['data'])}")
     table.add_column("", no_wrap=True)
     for header in ("DSC (%)", f"HD95 ({distance})", f"ASD ({distance})", "EF error (pt)"):
         table.add_column(header, justify="right", no_wrap=True)
@@ -97,7 +98,7 @@ def _accuracy_lines(mode: Document) -> Iterator[Text]:
 
 def _speed_table(name: str, speed: Document, gate: Document | None) -> Table:
     """Rows baseline and engine, then the speedup and its gate."""
-    table = _table(f"{name}: speed, {speed['frames_per_call']} frames per call")
+    table = _table(f"{name}: speed, {call_words(name, speed)}")
     table.add_column("", no_wrap=True)
     for header in ("frames/s", "p50 (ms)", "p95 (ms)", "p99 (ms)", "cv (%)", "calls"):
         table.add_column(header, justify="right", no_wrap=True)

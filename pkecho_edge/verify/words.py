@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
-__all__ = ["NONE", "Document", "data_words", "gate_limit", "gate_value", "interval"]
+__all__ = ["NONE", "Document", "call_words", "data_words", "gate_limit", "gate_value", "interval"]
 __all__ += ["machine_words", "memory_words", "number", "percentage", "signed"]
 
 Document: TypeAlias = Mapping[str, Any]
@@ -51,12 +51,20 @@ def gate_value(gate: Document) -> str:
     return "" if gate["value"] is None else f"{gate['value']:.3g} {gate['unit']}"
 
 
-def data_words(data: Document) -> str:
-    """For example "12 clips of 6 patients (phantom, 320x320)"."""
+def data_words(mode: str, data: Document) -> str:
+    """For example "12 clips of 6 patients (phantom, 320x320)"; a stream's are sequences."""
     sizes = [f"{height}x{width}" for height, width in data["image_sizes"]]
     details = ", ".join([*data["sources"], *sizes])
-    words = f"{data['n_clips']} clips of {data['n_patients']} patients"
+    what = "sequences" if mode == "stream" else "clips"
+    words = f"{data['n_clips']} {what} of {data['n_patients']} patients"
     return f"{words} ({details})" if details else words
+
+
+def call_words(mode: str, speed: Document) -> str:
+    """What is timed, for example "10 frames per call"."""
+    if mode == "stream":
+        return "one result per new frame; the baseline runs the whole window for it"
+    return f"{speed['frames_per_call']} frames per call"
 
 
 def memory_words(speed: Document) -> str:
