@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from pkecho_edge.cli import bench_layers, bench_peers, bench_roofline
+from pkecho_edge.cli import bench_bundle, bench_layers, bench_peers, bench_roofline, bench_scaling
 from pkecho_edge.cli.console import (
     Bars,
     DebugOption,
@@ -24,6 +24,9 @@ app = typer.Typer(help="Measure speed, interleaved in one run.", no_args_is_help
 app.command("peers")(bench_peers.peers)
 app.command("roofline")(bench_roofline.roofline)
 app.command("layers")(bench_layers.layers)
+app.command("scaling")(bench_scaling.scaling)
+app.command("startup")(bench_bundle.startup)
+app.command("overhead")(bench_bundle.overhead)
 
 
 @app.callback()

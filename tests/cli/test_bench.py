@@ -16,6 +16,7 @@ from pkecho_edge.bench import roofline
 from pkecho_edge.bench.engines import bench_clips
 from pkecho_edge.bench.turns import take_turns
 from pkecho_edge.cli.main import app
+from pkecho_edge.data.clip import Clip
 
 PROMISED = {"engine", "mode", "backbone", "size", "precision", "fps", "latency_ms_p50"} | {
     "latency_ms_p99",
@@ -23,7 +24,7 @@ PROMISED = {"engine", "mode", "backbone", "size", "precision", "fps", "latency_m
     "ratio_to_eager",
 }
 
-BENCHMARKS = ("peers", "roofline", "layers")
+BENCHMARKS = ("peers", "roofline", "layers", "scaling")
 
 Bench = Callable[..., tuple[str, dict[str, Any]]]
 
@@ -53,21 +54,23 @@ def bench(tmp_path: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> 
     """
     for name in BENCHMARKS:
         module = import_module(f"pkecho_edge.bench.{name}")
-        monkeypatch.setattr(module, "bench_clips", partial(bench_clips, count=1))
+        monkeypatch.setattr(module, "bench_clips", _one_clip)
         if hasattr(module, "take_turns"):
             monkeypatch.setattr(module, "take_turns", partial(take_turns, seconds=0.005))
     monkeypatch.setattr(roofline, "PEAK_SHAPES", ((64, 16), (32, 16)))
 
     def run(name: str, *options: str) -> tuple[str, dict[str, Any]]:
         file = tmp_path / "figures.json"
-        line = ["bench", name, *options, "--json", str(file)]
-        if name not in ("startup", "overhead"):
-            line += [str(checkpoint)]
+        line = ["bench", name, *options, "--json", str(file), str(checkpoint)]
         outcome = CliRunner().invoke(app, line, catch_exceptions=False)
         assert outcome.exit_code == 0, outcome.output
         return outcome.output, json.loads(file.read_text())
 
     return run
+
+
+def _one_clip(size: tuple[int, int], length: int, count: int = 1) -> list[Clip]:
+    return bench_clips(size, length, 1)
 
 
 @pytest.mark.slow
@@ -126,6 +129,62 @@ def test_layers(bench: Bench, mode: str) -> None:
     assert "Convolution" in printed
 
 
+@pytest.mark.slow
+def test_scaling(bench: Bench) -> None:
+    _, document = bench(
+        *("scaling", "--size", "96", "--sizes", "96", "--backbones", "18"),
+        *("--thread-counts", "1", "--streams", "1,2", "--rounds", "3"),
+    )
+
+    rows = document["rows"]
+    assert all(row.keys() >= PROMISED | {"axis", "value", "threads", "streams"} for row in rows)
+    points = [(row["axis"], row["value"], row["mode"]) for row in rows]
+    assert points[:9] == [
+        (axis, value, mode)
+        for axis, value in (("size", "96"), ("backbone", "resnet18"), ("threads", "1"))
+        for mode in ("clip", "clip", "stream")
+    ]
+    assert points[9:] == [("streams", "1", "stream"), ("streams", "2", "stream")]
+    assert rows[0]["fps"] == rows[3]["fps"]  # one engine at the crossing of two axes, timed once
+    assert all(row["fps"] > 0 for row in rows)
+
+
+def test_startup(good_world: Path, tmp_path: Path) -> None:
+    document = on_bundle(good_world / "heart.pkb", tmp_path, "startup", "--starts", "1")
+
+    assert [row["engine"] for row in document["rows"]] == [
+        "runtime",
+        "OpenVINO",
+        "OpenVINO, model cache",
+    ]
+    for row in document["rows"]:
+        assert row["total_ms"] == pytest.approx(row["open_ms"] + row["load_ms"] + row["push_ms"])
+        assert 0 < row["rest_mb"] <= row["peak_mb"]
+
+
+def test_overhead(good_world: Path, tmp_path: Path) -> None:
+    options = ("overhead", "--rounds", "3", "--frames", "1100")
+    document = on_bundle(good_world / "heart.pkb", tmp_path, *options)
+
+    rows, growth = document["rows"], document["growth"]
+    assert all(row.keys() >= PROMISED | {"p50_ratio", "p99_ratio"} for row in rows)
+    assert rows[0]["p50_ratio"] == rows[0]["p99_ratio"] == 1
+    for row in rows:
+        expected = rows[0]["latency_ms_p50"] / row["latency_ms_p50"]
+        assert row["p50_ratio"] == pytest.approx(expected)
+    assert growth["growth_mb"] == pytest.approx(growth["end_mb"] - growth["settled_mb"])
+
+
+def on_bundle(bundle: Path, folder: Path, *line: str) -> dict[str, Any]:
+    """Run a benchmark that takes a bundle; its JSON."""
+    file = folder / "figures.json"
+    command = ["bench", *line, str(bundle), "--json", str(file)]
+    outcome = CliRunner().invoke(app, command, catch_exceptions=False)
+    assert outcome.exit_code == 0, outcome.output
+    document: dict[str, Any] = json.loads(file.read_text())
+    return document
+
+
 @pytest.mark.parametrize(
     ("line", "says"),
     [
@@ -133,6 +192,13 @@ def test_layers(bench: Bench, mode: str) -> None:
         ("roofline --backbone vgg", "vgg"),
         ("layers --mode video", "video"),
         ("layers --precision f16", "f16"),
+        ("scaling --sizes 96,100", "100"),
+        ("scaling --backbones 18,101", "101"),
+        ("scaling --thread-counts 0", "'0'"),
+        ("scaling --streams two", "two"),
+        ("startup --size 97", "97"),
+        ("overhead --frames 1000", "1000"),
+        ("startup nowhere.pkb", "not a bundle"),
     ],
 )
 def test_bad_options_are_refused_before_any_work(line: str, says: str) -> None:
