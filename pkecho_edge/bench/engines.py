@@ -117,13 +117,7 @@ def engine_call(
         return _pushes(Window(session, engine), frames)
     (taken,) = engine.inputs
     inputs = {taken.name: np.ascontiguousarray(frames)}
-    outputs = {spec.name: _empty(spec) for spec in engine.outputs}
-    bound = session.bind(inputs, outputs)
-
-    def infer(_kept: object = (inputs, outputs)) -> None:
-        bound()  # a toolchain may know addresses only: the arrays live as long as this function
-
-    return infer
+    return session.bind(inputs, {spec.name: _empty(spec) for spec in engine.outputs})
 
 
 def _pushes(window: Window, frames: NDArray[np.generic]) -> Callable[[], object]:

@@ -48,6 +48,7 @@ COMPILE = "compile network.safetensors --data data --size 96 --clips 2 --out new
         pytest.param(
             f"{COMPILE} --float-precision int3", 2, "'int3'", id="unknown float precision"
         ),
+        pytest.param(f"{COMPILE} --mode sideways", 2, "'sideways'", id="unknown mode"),
         pytest.param("calibrate", 2, "DATA", id="missing argument"),
         pytest.param("calibrate data --colour red", 2, "--colour", id="unknown option"),
         pytest.param("calibrat data", 2, "'calibrat'", id="unknown command"),

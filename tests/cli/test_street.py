@@ -11,11 +11,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from pkecho_edge.cli import main as command_line
 from pkecho_edge.data.echonet import write_echonet
-from pkecho_edge.data.phantom import draw_spec, phantom_clip_recording
+from pkecho_edge.data.phantom import draw_spec, phantom_clip_recording, phantom_recording
+from pkecho_edge.data.recording import Recording
+from pkecho_edge.errors import EnvironmentMismatch
+from pkecho_edge.runtime import open_bundle
 
 SIZE = (128, 128)
 
@@ -52,11 +56,17 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_echonet(
         root,
         (
-            replace(phantom_clip_recording(draw_spec(seed, "good"), size=SIZE), split=split)
+            replace(_drawn(seed, whole=seed == 508), split=split)
             for seed, split in enumerate(splits, start=500)
         ),
     )
     return root
+
+
+def _drawn(seed: int, *, whole: bool) -> Recording:
+    """A systole of ten frames, or a whole recording, which takes longer to draw and to segment."""
+    spec = draw_spec(seed, "good")
+    return (phantom_recording if whole else phantom_clip_recording)(spec, size=SIZE)
 
 
 @pytest.fixture(scope="module")
@@ -102,8 +112,50 @@ def test_compile_makes_a_bundle_and_says_where(compiled: tuple[Path, Outcome]) -
     assert "4 clips" in outcome.out
     report = json.loads((bundle / "reports" / "report.json").read_text())
     assert report["verdict"] == "pass"
-    assert report["modes"]["clip"]["accuracy"]["n_clips"] == 5
+    clip, stream = report["modes"]["clip"], report["modes"]["stream"]
+    assert clip["accuracy"]["n_clips"] == stream["accuracy"]["n_clips"] == 5
+    assert stream["data"]["n_frames"] > clip["data"]["n_frames"] == 50
+    assert stream["data"]["n_labelled_frames"] == stream["data"]["n_frames"]
+    assert {(gate["mode"], gate["name"]) for gate in report["gates"]} >= {
+        (mode, name) for mode in ("clip", "stream") for name in ("dsc_drift", "ef_drift", "speedup")
+    }
     assert any("calibrated on 4 clips" in warning for warning in report["warnings"])
+
+
+def test_one_mode_alone_is_compiled_and_verified(
+    compiled: tuple[Path, Outcome], dataset: Path, run: Run, tmp_path: Path
+) -> None:
+    both, _ = compiled
+    bundle, gates = tmp_path / "live.pkb", _relaxed_speed(tmp_path)
+    arguments = ("--data", dataset, "--gates", gates)
+
+    made = run("compile", *arguments, "--clips", "4", "--mode", "stream", "--out", bundle)
+    verified = run("verify", bundle, *arguments)
+
+    assert made.code == verified.code == 0, made.err + verified.err
+    assert "clip" not in {path.name for path in (bundle / "golden").iterdir()}
+    report = json.loads((tmp_path / "live.report" / "report.json").read_text())
+    assert list(report["modes"]) == ["stream"]
+    with open_bundle(bundle) as live, open_bundle(both) as whole:
+        assert live.modes == ("stream",)
+        assert all(result.passed for result in live.self_test().values())
+        assert set(whole.self_test()) == {"clip", "stream"}
+        frames = phantom_recording(draw_spec(3_000_500), size=(128, 128)).frames[:, None]
+        assert np.array_equal(live.stream_logits(frames), whole.stream_logits(frames))
+        with pytest.raises(EnvironmentMismatch, match="no 'clip' engine, only stream"):
+            live.logits(frames[:10])
+
+
+def test_the_stream_says_what_the_clip_does_of_the_newest_frame(
+    compiled: tuple[Path, Outcome],
+) -> None:
+    bundle, _ = compiled
+    frames = phantom_recording(draw_spec(3_000_500), size=(128, 128)).frames[:, None]
+
+    with open_bundle(bundle) as engine:
+        live = engine.stream_logits(frames)
+        for end in range(10, len(frames) + 1):
+            assert np.array_equal(live[end - 1], engine.logits(frames[end - 10 : end])[-1])
 
 
 def test_inspect_checks_every_file(compiled: tuple[Path, Outcome], run: Run) -> None:
@@ -304,14 +356,14 @@ def test_targets_and_doctor(run: Run, tmp_path: Path) -> None:
 
 
 def test_bench_peers_puts_eager_first(run: Run, tmp_path: Path) -> None:
-    outcome = run(
-        "bench", "peers", "--size", "96", "--rounds", "3", "--json", tmp_path / "peers.json"
-    )
+    arguments = ("--size", "96", "--rounds", "3", "--no-torch-compile")  # it takes a minute alone
+    outcome = run("bench", "peers", *arguments, "--json", tmp_path / "peers.json")
 
     assert outcome.code == 0, outcome.err
     rows = json.loads((tmp_path / "peers.json").read_text())["rows"]
     assert rows[0]["ratio_to_eager"] == pytest.approx(1.0)
     assert {row["precision"] for row in rows} >= {"f32", "int8 + f32"}
+    assert {row["mode"] for row in rows} == {"clip", "sliding", "stream"}
 
 
 def test_help_answers_at_once() -> None:
