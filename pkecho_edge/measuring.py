@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 
 from pkecho_edge import targets
 from pkecho_edge.building import engine_size
+from pkecho_edge.bundle.manifest import Postprocessing
 from pkecho_edge.calibration.calibration_set import CalibrationSet
 from pkecho_edge.data.clip import Clip
 from pkecho_edge.data.sources import ClipSource
 from pkecho_edge.errors import CalibrationError, MissingDependency
 from pkecho_edge.runtime import Engine
-from pkecho_edge.runtime.stream import Stream, StreamResult
+from pkecho_edge.runtime.stream import Stream
 from pkecho_edge.runtime.window import Window, stream_runner
 from pkecho_edge.stages import Observer
 from pkecho_edge.targets.base import Engine as CompiledEngine
@@ -100,14 +101,14 @@ def _clip_side(session: Session, engine: CompiledEngine) -> Side:
 
 
 def _stream_side(session: Session, engine: CompiledEngine) -> Side:
-    window = Window(session, engine)
+    (history,) = (spec for spec in engine.inputs if spec.name == "history")
+    stream = Stream(Window(session, engine), history.shape[0] + 1, Postprocessing())
+    return Side(stream_runner(session, engine), _pushes(stream), engine_size(engine))
 
-    def push(frames: NDArray[np.uint8]) -> NDArray[np.bool_]:
-        window.frame[:] = frames[-1, 0]
-        window.advance()
-        return window.logits > 0
 
-    return Side(stream_runner(session, engine), push, engine_size(engine))
+def _pushes(stream: Stream) -> Callable[[NDArray[np.uint8]], object]:
+    """A push of the newest frame of u8 [T, 1, H, W], with all that a user gets of it."""
+    return lambda frames: stream.push(frames[-1, 0])
 
 
 def opened_sides(engine: Engine) -> dict[str, Side]:
@@ -118,12 +119,7 @@ def opened_sides(engine: Engine) -> dict[str, Side]:
         if mode == "clip":
             sides[mode] = Side(engine.logits, engine.logits, size)
         else:
-            stream = engine.stream()
-
-            def push(frames: NDArray[np.uint8], stream: Stream = stream) -> StreamResult:
-                return stream.push(frames[-1, 0])
-
-            sides[mode] = Side(engine.stream_logits, push, size)
+            sides[mode] = Side(engine.stream_logits, _pushes(engine.stream()), size)
     return sides
 
 
@@ -143,6 +139,10 @@ def measure(
             calibration.
     """
     modes, galleries, left_out = {}, {}, list[str]()
+    if "clip" not in engines:
+        # a sequence shares no hash with a clip cut from it: look at the clips of its recordings
+        for clip in replace(data, live=False):
+            calibration.check_disjoint([clip])
     for mode, engine in engines.items():
         source = replace(data, live=mode == "stream")
         modes[mode], galleries[mode] = _measure_mode(

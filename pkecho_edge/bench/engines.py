@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -13,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pkecho_edge import targets
-from pkecho_edge.bench.memory import resident_mb
+from pkecho_edge.bench.memory_child import memory_of
 from pkecho_edge.calibration.quantize import quantize_onnx
 from pkecho_edge.calibration.transfer import transfer_quantization
 from pkecho_edge.data.clip import Clip
@@ -58,8 +57,8 @@ class LoadedEngine:
         call: one inference: a clip of T frames, or the push of one frame.
         size_mb: of the engine's files, in MB of 10^6 bytes.
         load_ms: median time of loading it, in milliseconds.
-        memory_mb: growth of resident memory by the first loading and the first call, in MB; None
-            where the system does not say, or where memory that was freed before served.
+        memory_mb: growth of resident memory by loading and one call in a process of its own, in
+            MB; None where the system does not say or it was not asked for.
     """
 
     call: Callable[[], object]
@@ -138,28 +137,24 @@ def load_timed(
 ) -> LoadedEngine:
     """Load an engine `loads` times; the first one stays loaded until the stack closes.
 
-    What loading costs is the median; what memory costs is of the first load and call.
+    What loading costs is the median; what memory costs is asked of a new process, if more than one
+    load is wanted.
     """
-    gc.collect()
-    before = resident_mb()
     seconds = []
     start = time.perf_counter()
     session = stack.enter_context(targets.get(engine.target).load(engine))
     seconds.append(time.perf_counter() - start)
     call = engine_call(session, engine, frames)
-    call()
-    after = resident_mb()
     for _ in range(loads - 1):
         start = time.perf_counter()
         again = targets.get(engine.target).load(engine)
         seconds.append(time.perf_counter() - start)
         again.close()
-    grown = None if before is None or after is None else after - before
     return LoadedEngine(
         call=call,
         size_mb=sum((engine.directory / name).stat().st_size for name in engine.files) / 1e6,
         load_ms=float(np.median(seconds)) * 1e3,
-        memory_mb=None if grown is None or grown <= 0 else grown,
+        memory_mb=memory_of(engine) if loads > 1 else None,
     )
 
 

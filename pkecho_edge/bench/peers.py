@@ -53,7 +53,8 @@ class PeerRow(BenchRow):
         size_mb: of its files, in MB of 10^6 bytes; of PyTorch the weights in memory.
         load_ms: to make a compiled engine ready, in milliseconds; of torch.compile the first call,
             which compiles. None for eager.
-        memory_mb: growth of resident memory by loading and the first call; None where not known.
+        memory_mb: growth of resident memory by loading and one call, in a process of its own; None
+            where not known.
     """
 
     size_mb: float

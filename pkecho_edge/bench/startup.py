@@ -23,8 +23,9 @@ class StartupRow:
     """Medians over starts of one kind.
 
     Attributes:
-        engine: "runtime", as users open a bundle; "OpenVINO", the same steps with OpenVINO called
-            directly; "OpenVINO, model cache", with the compiled model kept on the disk before.
+        engine: "runtime", as users open a bundle; "OpenVINO", called directly on the same files;
+            "OpenVINO, model cache", the same with the compiled model kept on the disk before. What
+            the cache brings is the difference of the last two.
         mode: always "stream".
         target, size, precision: of the bundle's engine; size (H, W).
         imports_ms: Python packages; the interpreter's own start is not counted.

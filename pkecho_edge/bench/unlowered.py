@@ -122,7 +122,7 @@ def quantize_by_nncf(
             nncf.Dataset([as_floats(clip.frames) for clip in clips]),
             subset_size=len(clips),
         )
-    ov.save_model(quantized, folder / "model.xml")
+    ov.save_model(quantized, folder / "model.xml", compress_to_fp16=False)  # as all others here
     return {
         floats: Engine(
             target="cpu",

@@ -62,8 +62,11 @@ __all__ = [
     "Window",
 ]
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 SCHEMA = f"pkecho-edge/bundle/{SCHEMA_VERSION}"
+
+MAX_HISTORY_CHANNELS = 4096
+"""Of a stream's history; the network has 32."""
 
 _ANY_SCHEMA = re.compile(r"pkecho-edge/bundle/([1-9][0-9]{0,8})")
 _MAX_SECURITY_VERSION = (1 << 31) - 1
@@ -265,13 +268,40 @@ def _from_fields(fields: Fields) -> Manifest:
 
 
 def _check_frames(engine: EngineEntry, size: tuple[int, int], length: int) -> None:
-    """The engine takes u8 frames and yields f32 logits of the size that the manifest states."""
+    """The engine takes u8 frames and yields f32 logits of the size that the manifest states.
+
+    A stream engine also takes and gives a history that fits the window; none has anything else.
+    """
     count, frames = (length, "frames") if engine.mode == "clip" else (1, "frame")
     shape = (count, 1, *size)
     if TensorSpec(frames, "u8", shape) not in engine.inputs:
         raise ValueError(f"the {engine.mode} engine has no input {frames} u8 {list(shape)}")
     if TensorSpec("logits", "f32", shape) not in engine.outputs:
         raise ValueError(f"the {engine.mode} engine has no output logits f32 {list(shape)}")
+    if engine.mode == "stream":
+        _check_history(engine, (length - 1, size[0] // 32, size[1] // 32))
+    n_tensors = 2 if engine.mode == "stream" else 1
+    if not len(engine.inputs) == len(engine.outputs) == n_tensors:
+        raise ValueError(f"the {engine.mode} engine has more inputs or outputs than it may")
+
+
+def _check_history(engine: EngineEntry, extents: tuple[int, int, int]) -> None:
+    """history f32 [T-1, C, H/32, W/32] goes in and comes out, C at most MAX_HISTORY_CHANNELS."""
+    length, height, width = extents
+    for name, specs in (("history", engine.inputs), ("history_out", engine.outputs)):
+        shapes = [spec.shape for spec in specs if spec.name == name and spec.dtype == "f32"]
+        for channels in (shape[1] for shape in shapes if len(shape) == 4):
+            known = 1 <= channels <= MAX_HISTORY_CHANNELS
+            if known and shapes == [(length, channels, height, width)]:
+                break
+        else:
+            raise ValueError(
+                f"the stream engine has no {name} f32 [{length}, C, {height}, {width}]"
+            )
+    (before,) = (spec.shape for spec in engine.inputs if spec.name == "history")
+    (after,) = (spec.shape for spec in engine.outputs if spec.name == "history_out")
+    if before != after:
+        raise ValueError("the stream engine's histories have different shapes")
 
 
 def _check_sides(files: Sequence[FileEntry], reports: Sequence[FileEntry]) -> None:

@@ -60,7 +60,7 @@ def scaling(
 
     plan = ScalingPlan(
         size=parse_size(size),
-        sides=tuple(parse_size(text)[0] for text in sizes.split(",")),
+        sides=tuple(_side(text) for text in sizes.split(",")),
         backbones=tuple(_backbone(text) for text in backbones.split(",")),
         thread_counts=parse_counts(thread_counts, "--thread-counts", 1, 256),
         stream_counts=parse_counts(streams, "--streams", 1, 64),
@@ -82,6 +82,18 @@ def scaling(
     )
     _print(rows)
     warn_if_noisy(rows)
+
+
+def _side(text: str) -> int:
+    """The side of square frames.
+
+    Raises:
+        UsageError: not a size, or not a square.
+    """
+    height, width = parse_size(text)
+    if height != width:
+        raise UsageError(f"{text} is not a square", remedy="Write its side, for example 128")
+    return height
 
 
 def _backbone(text: str) -> str:

@@ -11,7 +11,7 @@ from pkecho_edge.data.recording import Recording
 __all__ = ["MAX_SEQUENCE", "sequence_indices"]
 
 MAX_SEQUENCE = 256
-"""Most frames of a recording without ground truth: a few heart beats at any frame rate."""
+"""Most frames of a sequence: a few heart beats at any frame rate."""
 
 
 def sequence_indices(recording: Recording, length: int) -> tuple[int, ...]:
@@ -19,7 +19,8 @@ def sequence_indices(recording: Recording, length: int) -> tuple[int, ...]:
 
     From `length` - 1 frames before the first one with ground truth, so that its window is whole
     where the recording goes back so far, to the last one with ground truth; ED and ES count as
-    such. Without any: from the first frame, MAX_SEQUENCE at most.
+    such. Without any: from the first frame. MAX_SEQUENCE frames at most; where the ground truth
+    lies farther apart, they end with the last one.
 
     Args:
         recording: at least one frame.
@@ -29,4 +30,5 @@ def sequence_indices(recording: Recording, length: int) -> tuple[int, ...]:
     anchors = [index for index in known if index is not None]
     if not anchors:
         return tuple(range(min(len(recording.frames), MAX_SEQUENCE)))
-    return tuple(range(max(0, min(anchors) - length + 1), max(anchors) + 1))
+    end = max(anchors) + 1
+    return tuple(range(max(0, min(anchors) - length + 1, end - MAX_SEQUENCE), end))

@@ -18,7 +18,7 @@ from pkecho_edge.bundle.reader import Bundle, check_bundle
 from pkecho_edge.data.resize import resize_frames
 from pkecho_edge.errors import EnvironmentMismatch, IntegrityError, PkechoEdgeError, UsageError
 from pkecho_edge.runtime.masks import to_mask
-from pkecho_edge.runtime.stream import Stream
+from pkecho_edge.runtime.stream import Stream, check_frame
 from pkecho_edge.runtime.window import Window, stream_runner
 from pkecho_edge.targets.base import Session
 
@@ -104,11 +104,13 @@ class Engine:
         """
         manifest = self.bundle.manifest
         length = manifest.window.length
-        if frames.dtype != np.uint8 or frames.ndim != 3 or len(frames) != length:
+        if not isinstance(frames, np.ndarray) or frames.ndim != 3 or len(frames) != length:
+            shape = list(frames.shape) if isinstance(frames, np.ndarray) else type(frames).__name__
             raise UsageError(
-                f"frames are {frames.dtype} {list(frames.shape)}, not uint8 [{length}, H, W]",
-                remedy=f"Pass {length} greyscale frames",
+                f"frames are {shape}, not [{length}, H, W]",
+                remedy=f"Pass {length} greyscale frames as one NumPy array",
             )
+        check_frame(frames[0])
         resized = resize_frames(frames, manifest.preprocessing.size)
         logits = self.logits(np.ascontiguousarray(resized[:, None]))[:, 0]
         masks = np.stack([to_mask(frame, manifest.postprocessing) for frame in logits])
@@ -146,10 +148,18 @@ class Engine:
         Raises:
             IntegrityError: also where vectors are missing, damaged or of another shape.
         """
+        manifest = self.bundle.manifest
         run = {"clip": self.logits, "stream": self.stream_logits}
         results = {}
         for mode in self.modes:
             golden = GoldenVectors.load(self.bundle.path / GOLDEN / mode)
+            expected = (manifest.window.length, 1, *manifest.preprocessing.size)
+            if golden.frames.shape != expected:
+                raise IntegrityError(
+                    f"the golden frames are {list(golden.frames.shape)}, not {list(expected)}",
+                    path=self.bundle.path / GOLDEN / mode,
+                    remedy="Fetch or build the bundle again",
+                )
             logits = run[mode](golden.frames)
             results[mode] = compare(golden, logits, self.bundle.manifest.golden)
         return results

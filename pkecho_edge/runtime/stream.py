@@ -19,7 +19,7 @@ from pkecho_edge.errors import UsageError
 from pkecho_edge.runtime.masks import outline, to_mask
 from pkecho_edge.runtime.window import Window
 
-__all__ = ["Restart", "Stream", "StreamResult"]
+__all__ = ["Restart", "Stream", "StreamResult", "check_frame"]
 
 Restart: TypeAlias = Literal["", "first", "reset", "geometry", "gap"]
 """Why a window began with this frame; "" where it did not."""
@@ -124,7 +124,7 @@ class Stream:
         self._enter()
         try:
             window = self._open_window()
-            geometry = _check_frame(frame)
+            geometry = check_frame(frame)
             time_s = None if timestamp_s is None else _seconds(timestamp_s)
             self._check_order(time_s)
             restarted = self._reason(window, geometry, time_s)
@@ -188,7 +188,7 @@ class Stream:
 
     def _open_window(self) -> Window:
         if self._window is None:
-            raise UsageError("the stream is closed", remedy="Open another one")
+            raise UsageError("the stream is closed", remedy="Open another one, on an open bundle")
         return self._window
 
     def _check_order(self, time_s: float | None) -> None:
@@ -238,8 +238,12 @@ def _pixel_cm2(spacing_mm: tuple[float, float] | None) -> float:
     return float(spacing_mm[0]) * float(spacing_mm[1]) / 100
 
 
-def _check_frame(frame: NDArray[np.uint8]) -> tuple[int, int]:
-    """(H, W) of a frame that can be used."""
+def check_frame(frame: NDArray[np.uint8]) -> tuple[int, int]:
+    """(H, W) of a frame that can be used: u8 [H, W], sides from 16 to 4096.
+
+    Raises:
+        UsageError: anything else.
+    """
     if not isinstance(frame, np.ndarray):
         raise UsageError(
             f"the frame is of type {type(frame).__name__}",

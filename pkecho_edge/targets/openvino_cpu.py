@@ -114,6 +114,26 @@ def _spec(port: Any) -> TensorSpec:
     return TensorSpec(port.get_any_name(), dtype.get(name, name), tuple(port.shape))
 
 
+def _settings(engine: Engine) -> dict[str, object]:
+    """How the CPU plug-in runs an engine; ValueError where its options are not ours."""
+    settings: dict[str, object] = {
+        "PERFORMANCE_HINT": "LATENCY",
+        "NUM_STREAMS": "1",
+        "INFERENCE_PRECISION_HINT": engine.options.get("float_precision", "f32"),
+    }
+    if threads := int(engine.options.get("threads", "0")):
+        settings["INFERENCE_NUM_THREADS"] = threads
+    return settings
+
+
+def _check_interface(model: Any, engine: Engine) -> None:
+    """ValueError where the topology has other inputs and outputs than the engine is said to."""
+    for ports, specs in ((model.inputs, engine.inputs), (model.outputs, engine.outputs)):
+        found = tuple(_spec(port) for port in ports)
+        if set(found) != set(specs):
+            raise ValueError(f"it takes and gives {found}, not {tuple(specs)}")
+
+
 class OpenVinoSession(GuardedSession):
     """One compiled model, and an inference request for `run`."""
 
@@ -121,21 +141,17 @@ class OpenVinoSession(GuardedSession):
         import openvino as ov
 
         super().__init__(engine)
-        precision = engine.options.get("float_precision", "f32")
-        settings: dict[str, object] = {
-            "PERFORMANCE_HINT": "LATENCY",
-            "NUM_STREAMS": "1",
-            "INFERENCE_PRECISION_HINT": precision,
-        }
-        if threads := int(engine.options.get("threads", "0")):
-            settings["INFERENCE_NUM_THREADS"] = threads
-        core = ov.Core()
         paths = [engine.directory / name for name in engine.files]
+        core = ov.Core()
+        # read into memory, not mapped: what was checked is what runs, whoever writes to the file
+        core.set_property({"ENABLE_MMAP": False})
         try:
-            model = core.read_model(*paths[:2])  # topology and weights
-            self._compiled = core.compile_model(model, "CPU", settings)
+            topology, weights = paths
+            model = core.read_model(topology, weights)
+            _check_interface(model, engine)
+            self._compiled = core.compile_model(model, "CPU", _settings(engine))
             self._request = self._compiled.create_infer_request()
-        except RuntimeError as error:
+        except (RuntimeError, ValueError) as error:
             raise EnvironmentMismatch(
                 f"OpenVINO cannot load the engine ({error})",
                 path=paths[0],
@@ -144,7 +160,8 @@ class OpenVinoSession(GuardedSession):
 
     def _infer(self, inputs: Arrays) -> dict[str, NDArray[np.generic]]:
         # share_inputs: read the caller's arrays in place; outputs are copied out below
-        results = self._request.infer(dict(inputs), share_inputs=True, share_outputs=True)
+        request = self._request  # stays, even if another thread closes the session meanwhile
+        results = request.infer(dict(inputs), share_inputs=True, share_outputs=True)
         return {port.get_any_name(): np.array(value) for port, value in results.items()}
 
     def _bind(self, inputs: Arrays, outputs: Arrays) -> Callable[[], object]:

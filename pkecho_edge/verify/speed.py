@@ -42,13 +42,13 @@ class SideTiming:
     """One side's timing over n calls.
 
     Attributes:
-        fps: frames per second, T / median latency.
-        latency_ms_p50, latency_ms_p95, latency_ms_p99: per call of T frames, in milliseconds,
-            linearly interpolated; with fewer than 100 calls p99 is next to the slowest call.
+        fps: frames that a call gives a result for / median latency.
+        latency_ms_p50, latency_ms_p95, latency_ms_p99: per call, in milliseconds, linearly
+            interpolated; with fewer than 100 calls p99 is next to the slowest call.
         cv: standard deviation (n - 1) / mean; nan for one call.
         n: timed calls, warm-up excluded.
         latency_ms: of every timed call, in the order they were made; one side's i-th call ran
-            next to the other's.
+            in the same round as the other's.
     """
 
     fps: float

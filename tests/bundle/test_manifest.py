@@ -105,7 +105,7 @@ def test_every_section_of_the_format_is_there(document: dict[str, Any]) -> None:
         "files",
         "reports",
     }
-    assert document["schema"] == "pkecho-edge/bundle/1"
+    assert document["schema"] == "pkecho-edge/bundle/2"
     assert document["preprocessing"]["resize"] == "bilinear-half-pixel"
     assert document["postprocessing"] == {
         "threshold": 0.0,
@@ -132,7 +132,9 @@ def test_another_mode_is_not_in_the_bundle(bundle: Bundle) -> None:
         bundle.manifest.engine("stream")
 
 
-@pytest.mark.parametrize(("version", "remedy"), [(2, "Update pkecho-edge"), (900, "Update")])
+@pytest.mark.parametrize(
+    ("version", "remedy"), [(1, "Compile it again"), (3, "Update pkecho-edge"), (900, "Update")]
+)
 def test_another_schema_version_says_what_to_do(
     document: dict[str, Any], version: int, remedy: str
 ) -> None:

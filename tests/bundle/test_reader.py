@@ -156,7 +156,7 @@ def test_a_manifest_without_end_is_not_read_whole(bundle: Bundle) -> None:
 def test_a_bundle_of_another_schema_says_so(bundle: Bundle) -> None:
     path = bundle.path / "manifest.json"
     document = json.loads(path.read_text())
-    document["schema"] = "pkecho-edge/bundle/2"
+    document["schema"] = "pkecho-edge/bundle/3"
     path.write_text(json.dumps(document))
     with pytest.raises(EnvironmentMismatch, match="Update pkecho-edge") as caught:
         check_bundle(bundle.path)

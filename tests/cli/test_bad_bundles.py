@@ -201,10 +201,40 @@ OUTSIDE = {"path": "../network.safetensors", "size": 1, "sha256": "0" * 64}
         ),
         pytest.param(manifest_of(bytes(99)), 6, "is not JSON", id="manifest of NUL bytes"),
         pytest.param(
-            with_field("pkecho-edge/bundle/2", "schema"),
+            with_field("pkecho-edge/bundle/3", "schema"),
             5,
             "Update pkecho-edge",
-            id="a manifest of another schema version",
+            id="a manifest of a newer schema version",
+        ),
+        pytest.param(
+            with_field("pkecho-edge/bundle/1", "schema"),
+            5,
+            "Compile it again",
+            id="a manifest of an older schema version",
+        ),
+        pytest.param(
+            with_field([9, 65_536, 65_536, 8], "engines", 1, "inputs", 1, "shape"),
+            6,
+            "the stream engine has no history f32 [9, C, 3, 3]",
+            id="a history as large as a disk",
+        ),
+        pytest.param(
+            with_field([4, 32, 3, 3], "engines", 1, "inputs", 1, "shape"),
+            6,
+            "the stream engine has no history",
+            id="a history that does not fit the window",
+        ),
+        pytest.param(
+            with_field("past", "engines", 1, "inputs", 1, "name"),
+            6,
+            "the stream engine has no history",
+            id="a stream engine without a history",
+        ),
+        pytest.param(
+            with_field([9, 16, 3, 3], "engines", 1, "outputs", 1, "shape"),
+            6,
+            "different shapes",
+            id="histories of different shapes",
         ),
         pytest.param(
             with_field("somebody/else/1", "schema"),
@@ -245,6 +275,25 @@ def test_an_engine_of_a_newer_openvino_is_refused(world: Path, refuses: Refuses)
     of_openvino("2099.1.0")(world / "heart.pkb")
 
     refuses(VERIFY, 5, "2099.1.0", case="engine of a newer OpenVINO")
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        pytest.param({"files": ("clip.xml", "weights.bin")}, "it takes and gives", id="topology"),
+        pytest.param({"files": ("stream.xml",)}, "expected 2", id="one file"),
+        pytest.param({"files": ("stream.xml", "weights.bin", "clip.xml")}, "expected 2", id="three"),
+        pytest.param({"options": {"threads": "many"}}, "many", id="threads"),
+        pytest.param({"options": {"float_precision": "f8"}}, "f8", id="precision"),
+    ],
+)
+def test_an_engine_that_is_not_what_its_entry_says_is_refused(
+    world: Path, refuses: Refuses, changes: dict[str, Any], says: str
+) -> None:
+    clip, stream = read_bundle(world / "heart.pkb").manifest.engines
+    forged(engines=(clip, replace(stream, **changes)))(world / "heart.pkb")
+
+    refuses(VERIFY, 5, "OpenVINO cannot load the engine", says)
 
 
 @pytest.mark.parametrize("target", ["toaster", "[/red]"])

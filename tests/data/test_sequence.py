@@ -37,6 +37,12 @@ def test_it_reaches_a_window_before_the_first_label_and_ends_with_the_last(
     assert sequence_indices(recording(100, labelled), 10) == tuple(expected)
 
 
+def test_labels_far_apart_keep_the_last() -> None:
+    found = sequence_indices(recording(2000, (5, 1500)), 10)
+
+    assert found == tuple(range(1501 - MAX_SEQUENCE, 1501))
+
+
 def test_ed_and_es_count_as_labels() -> None:
     found = sequence_indices(recording(100, (), ed_index=50, es_index=30), 10)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import threading
 from collections.abc import Callable
@@ -78,7 +79,7 @@ def test_a_clip_of_any_size(engine: Engine, frames: Frames) -> None:
 
 @pytest.mark.parametrize("shape", [(3, 96, 128), (4, 1, 96, 128), (96, 128)])
 def test_a_clip_that_is_none_is_refused(engine: Engine, shape: tuple[int, ...]) -> None:
-    with pytest.raises(UsageError, match=r"not uint8 \[4, H, W\]"):
+    with pytest.raises(UsageError, match=r"not \[4, H, W\]"):
         engine.clip(np.zeros(shape, np.uint8))
 
 
@@ -187,14 +188,20 @@ def replaced(bundle: Path) -> None:
     note.write_bytes(note.read_bytes() + b" ")
 
 
-def flipped(bundle: Path) -> None:
+def overwritten(bundle: Path) -> None:
+    """In place: a file that is mapped into memory would change a running engine."""
     weights = bundle / "engine" / "weights.bin"
-    data = bytearray(weights.read_bytes())
-    data[100] ^= 1
-    weights.write_bytes(data)
+    size = weights.stat().st_size
+    with weights.open("r+b") as file:
+        file.write(bytes(size))
 
 
-@pytest.mark.parametrize("change", [replaced, flipped, shutil.rmtree])
+def cut_short(bundle: Path) -> None:
+    """In place: reading on in a mapped file would kill the process."""
+    os.truncate(bundle / "engine" / "weights.bin", 0)
+
+
+@pytest.mark.parametrize("change", [replaced, overwritten, cut_short, shutil.rmtree])
 def test_a_bundle_that_changes_between_two_loads_is_refused(
     bundle: Path, tmp_path: Path, frames: Frames, change: Callable[[Path], None]
 ) -> None:
@@ -206,6 +213,24 @@ def test_a_bundle_that_changes_between_two_loads_is_refused(
         with pytest.raises(IntegrityError, match=r"a\.pkb: it changed after it was opened"):
             engine.stream()
         assert np.array_equal(engine.logits(frames[:4]), before)  # what is loaded was checked
+
+
+@pytest.mark.parametrize("shape", [(4, 0, 5), (4, 15, 96), (4, 5000, 96)])
+def test_clips_of_impossible_frames_are_refused(engine: Engine, shape: tuple[int, ...]) -> None:
+    with pytest.raises(UsageError, match="sides from 16 to 4096"):
+        engine.clip(np.zeros(shape, dtype=np.uint8))
+
+
+def test_golden_vectors_of_another_size_are_an_integrity_error(
+    bundle: Path, tmp_path: Path
+) -> None:
+    copy = Path(shutil.copytree(bundle, tmp_path / "a.pkb"))
+    with open_bundle(copy) as engine:
+        small = np.zeros((4, 1, 32, 32), dtype=np.uint8)
+        GoldenVectors.of(small, small.astype(np.float32)).write(copy / "golden" / "clip")
+
+        with pytest.raises(IntegrityError, match=r"golden frames are \[4, 1, 32, 32\]"):
+            engine.self_test()
 
 
 def test_the_component_rule_holds_for_clips(engine: Engine, frames: Frames) -> None:
