@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from pkecho_edge import pipeline
+from pkecho_edge import measuring
 
 Refuses = Callable[..., str]
 Type = Callable[[str], Any]
@@ -73,7 +73,7 @@ def breaking(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
     def measure(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr(pipeline, "measure_accuracy", measure)
+    monkeypatch.setattr(measuring, "measure_accuracy", measure)
 
 
 def test_an_internal_error_is_one_line_too(
