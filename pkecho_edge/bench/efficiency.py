@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pkecho_edge.bench.networks import random_network
+from pkecho_edge.bench.pytorch import use_threads
+from pkecho_edge.bench.rows import EAGER
 from pkecho_edge.bench.turns import take_turns
 from pkecho_edge.data.sources import phantoms
 from pkecho_edge.data.standard import TUNING_SEEDS
@@ -70,7 +72,7 @@ class EfficiencyRow:
     latency_ms_p99: float
     cv: float
     paper: PaperRow
-    engine: str = "PyTorch eager"
+    engine: str = EAGER
     mode: str = "clip"
     precision: str = "f32"
     ratio_to_eager: float = 1.0
@@ -102,8 +104,7 @@ def measure_efficiency(
     """
     import torch
 
-    if threads:
-        torch.set_num_threads(threads)
+    use_threads(threads)
     observer.start("count GMACs and parameters", None)
     frames = next(iter(phantoms(TUNING_SEEDS[:1], size))).frames  # u8 [T, 1, H, W]
     networks = {name: random_network(name) for name in PAPER}

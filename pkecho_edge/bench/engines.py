@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from pkecho_edge import targets
 from pkecho_edge.bench.memory_child import memory_of
+from pkecho_edge.building import engine_size
 from pkecho_edge.calibration.quantize import quantize_onnx
 from pkecho_edge.calibration.transfer import transfer_quantization
 from pkecho_edge.data.clip import Clip
@@ -21,7 +23,7 @@ from pkecho_edge.data.standard import CALIBRATION_SEEDS
 from pkecho_edge.lowering.onnx_export import export_clip_onnx, export_stream_onnx
 from pkecho_edge.model.network import PKEchoNet
 from pkecho_edge.runtime.window import Window
-from pkecho_edge.targets.base import CompileOptions, Engine, Session, TensorSpec
+from pkecho_edge.targets.base import CompileOptions, Engine, Session
 
 __all__ = ["CALIBRATION_CLIPS", "Graphs", "LoadedEngine", "bench_clips", "build_graphs"]
 __all__ += ["compile_graphs", "engine_call", "load_timed"]
@@ -30,7 +32,6 @@ CALIBRATION_CLIPS = 8
 """The same for every toolchain that quantizes."""
 
 _LOADS = 3
-_DTYPES = {"u8": np.uint8, "f32": np.float32}
 
 
 @dataclass(frozen=True)
@@ -116,18 +117,16 @@ def engine_call(
         return _pushes(Window(session, engine), frames)
     (taken,) = engine.inputs
     inputs = {taken.name: np.ascontiguousarray(frames)}
-    return session.bind(inputs, {spec.name: _empty(spec) for spec in engine.outputs})
+    return session.bind(inputs, {spec.name: spec.zeros() for spec in engine.outputs})
 
 
 def _pushes(window: Window, frames: NDArray[np.generic]) -> Callable[[], object]:
     """Pushes frame after frame, and begins anew after the last."""
-    position = 0
+    following = itertools.cycle(frames[:, 0])
 
     def push() -> None:
-        nonlocal position
-        window.frame[:] = frames[position % len(frames), 0]
+        window.frame[:] = next(following)
         window.advance()
-        position += 1
 
     return push
 
@@ -152,11 +151,7 @@ def load_timed(
         again.close()
     return LoadedEngine(
         call=call,
-        size_mb=sum((engine.directory / name).stat().st_size for name in engine.files) / 1e6,
+        size_mb=engine_size(engine) / 1e6,
         load_ms=float(np.median(seconds)) * 1e3,
         memory_mb=memory_of(engine) if loads > 1 else None,
     )
-
-
-def _empty(spec: TensorSpec) -> NDArray[np.generic]:
-    return np.zeros(spec.shape, dtype=_DTYPES[spec.dtype])

@@ -139,7 +139,7 @@ def _profile(
     inputs: dict[str, Any] = {"frames": frames}
     if mode == "stream":
         history = next(spec for spec in engine.inputs if spec.name == "history")
-        inputs = {"frame": frames[:1], "history": np.zeros(history.shape, dtype=np.float32)}
+        inputs = {"frame": frames[:1], "history": history.zeros()}
     observer.start("profile", runs)
     walls, profiles = [], []
     for run in range(_WARMUP + runs):

@@ -8,20 +8,15 @@ from __future__ import annotations
 
 import importlib
 import json
-import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
-
 from pkecho_edge import targets
+from pkecho_edge.bench.child import run_child
 from pkecho_edge.bench.memory import resident_mb
-from pkecho_edge.errors import PkechoEdgeError
 from pkecho_edge.targets.base import Engine, TensorSpec
 
 __all__ = ["memory_of"]
-
-_DTYPES = {"u8": np.uint8, "f32": np.float32}
 
 
 def memory_of(engine: Engine) -> float | None:
@@ -30,18 +25,13 @@ def memory_of(engine: Engine) -> float | None:
     Raises:
         PkechoEdgeError: the process failed.
     """
-    command = [sys.executable, "-m", "pkecho_edge.bench.memory_child"]
-    child = subprocess.run(
-        command, input=_text(engine), capture_output=True, text=True, check=False
+    grown: float | None = run_child(
+        "pkecho_edge.bench.memory_child",
+        (),
+        stdin=_text(engine),
+        about=engine.directory,
+        remedy="Repeat; if it stays, report it",
     )
-    if child.returncode:
-        lines = child.stderr.strip().splitlines() or [f"exit code {child.returncode}"]
-        raise PkechoEdgeError(
-            f"an engine could not be loaded in a process of its own ({lines[-1]})",
-            path=engine.directory,
-            remedy="Repeat; if it stays, report it",
-        )
-    grown: float | None = json.loads(child.stdout)
     return grown
 
 
@@ -78,7 +68,7 @@ def _main() -> float | None:
         importlib.import_module(package)  # what a toolchain itself takes is not the engine's
     before = resident_mb()
     session = targets.get(engine.target).load(engine)
-    session.run({spec.name: np.zeros(spec.shape, _DTYPES[spec.dtype]) for spec in engine.inputs})
+    session.run({spec.name: spec.zeros() for spec in engine.inputs})
     after = resident_mb()
     return None if before is None or after is None else after - before
 

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pkecho_edge.targets.base import Engine
+from pkecho_edge.targets.base import CompileOptions, Engine
+from pkecho_edge.targets.openvino_cpu import plugin_settings
 
 __all__ = ["compile_engine", "compile_model"]
 
@@ -24,15 +25,8 @@ def compile_model(
     """
     import openvino as ov
 
-    settings: dict[str, object] = {
-        "PERFORMANCE_HINT": "LATENCY",
-        "NUM_STREAMS": "1",
-        "INFERENCE_PRECISION_HINT": float_precision,
-        **(extra or {}),
-    }
-    if threads:
-        settings["INFERENCE_NUM_THREADS"] = threads
-    return ov.Core().compile_model(model, "CPU", settings)
+    settings = plugin_settings(CompileOptions(float_precision, threads).as_dict())
+    return ov.Core().compile_model(model, "CPU", {**settings, **(extra or {})})
 
 
 def compile_engine(engine: Engine, extra: Mapping[str, object] | None = None) -> Any:

@@ -21,7 +21,7 @@ from pkecho_edge.bench.engines import (
 )
 from pkecho_edge.bench.networks import BenchNetwork
 from pkecho_edge.bench.pytorch import compiled_call, use_threads, weights_mb
-from pkecho_edge.bench.rows import BenchRow, make_row
+from pkecho_edge.bench.rows import EAGER, OURS, BenchRow, make_row
 from pkecho_edge.bench.turns import take_turns
 from pkecho_edge.bench.unlowered import (
     as_floats,
@@ -38,11 +38,9 @@ from pkecho_edge.targets.base import Engine
 
 __all__ = ["PeerRow", "PeersResult", "Ratio", "measure_peers", "peer_ratios"]
 
-EAGER = "PyTorch eager"
 COMPILED = "torch.compile"
 UNLOWERED_NNCF = "unlowered, NNCF"
 LAST_MASK_NNCF = "last mask, NNCF"
-OURS = "pkecho-edge, cpu"
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from pkecho_edge.bench.engines import bench_clips, build_graphs, compile_graphs,
 from pkecho_edge.bench.macs import count_graph_gmacs
 from pkecho_edge.bench.networks import BenchNetwork
 from pkecho_edge.bench.openvino import compile_model
-from pkecho_edge.bench.rows import BenchRow, make_row
+from pkecho_edge.bench.rows import OURS, BenchRow, make_row
 from pkecho_edge.bench.turns import take_turns
 from pkecho_edge.model.network import count_gmacs
 from pkecho_edge.stages import Observer
@@ -123,7 +123,7 @@ def measure_roofline(
     rows = []
     for (mode, precision), latencies in zip(calls, taken[: len(calls)], strict=True):
         row = make_row(
-            "pkecho-edge, cpu",
+            OURS,
             mode,
             chosen.backbone,
             size,

@@ -8,7 +8,11 @@ from dataclasses import asdict, dataclass
 
 from pkecho_edge.verify.speed import CV_LIMIT, summarize_latency
 
-__all__ = ["BenchRow", "make_row", "noisy"]
+__all__ = ["EAGER", "OURS", "BenchRow", "make_row", "noisy"]
+
+EAGER = "PyTorch eager"
+OURS = "pkecho-edge, cpu"
+"""The engines that more than one benchmark has."""
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from pkecho_edge import targets
 from pkecho_edge.bench.engines import bench_clips, build_graphs, compile_graphs, load_timed
 from pkecho_edge.bench.networks import BenchNetwork, choose_network
-from pkecho_edge.bench.rows import BenchRow, make_row
+from pkecho_edge.bench.rows import EAGER, OURS, BenchRow, make_row
 from pkecho_edge.bench.turns import take_turns
 from pkecho_edge.errors import UsageError
 from pkecho_edge.model.baseline import baseline_runner
@@ -30,8 +30,6 @@ from pkecho_edge.targets.base import CompileOptions, Engine
 
 __all__ = ["ScalingPlan", "ScalingRow", "measure_scaling", "push_at_once"]
 
-EAGER = "PyTorch eager"
-OURS = "pkecho-edge, cpu"
 _CLIPS = 2
 """For calibration: the ranges do not matter here."""
 

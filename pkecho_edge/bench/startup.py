@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import statistics
-import subprocess
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from pkecho_edge.bench.child import run_child
 from pkecho_edge.bundle.reader import check_bundle
-from pkecho_edge.errors import PkechoEdgeError, UsageError
+from pkecho_edge.errors import UsageError
 from pkecho_edge.stages import Observer
 
 __all__ = ["StartupRow", "measure_startup"]
@@ -96,14 +94,12 @@ def measure_startup(bundle: Path, starts: int, observer: Observer) -> list[Start
 
 
 def _start(bundle: Path, how: str) -> Mapping[str, float | None]:
-    command = [sys.executable, "-m", "pkecho_edge.bench.startup_child", str(bundle), how]
-    child = subprocess.run(command, capture_output=True, text=True, check=False)
-    if child.returncode:
-        lines = child.stderr.strip().splitlines() or [f"exit code {child.returncode}"]
-        raise PkechoEdgeError(
-            f"a start failed ({lines[-1]})", path=bundle, remedy="Check it: pkecho-edge inspect"
-        )
-    figures: Mapping[str, float | None] = json.loads(child.stdout)
+    figures: Mapping[str, float | None] = run_child(
+        "pkecho_edge.bench.startup_child",
+        (str(bundle), how),
+        about=bundle,
+        remedy="Check it: pkecho-edge inspect",
+    )
     return figures
 
 

@@ -56,7 +56,6 @@ def _start_by_runtime(bundle: str, _how: str, laps: _Laps) -> None:
 
 def _start_by_openvino(bundle: str, how: str, laps: _Laps) -> None:
     """OpenVINO called directly, hashes checked once: it alone has a model cache."""
-    import numpy as np
     import openvino  # noqa: F401
 
     from pkecho_edge.bench.openvino import compile_engine
@@ -70,10 +69,7 @@ def _start_by_openvino(bundle: str, how: str, laps: _Laps) -> None:
     request = compile_engine(engine, extra).create_infer_request()
     laps.lap("load")
     laps.figures["rest_mb"] = resident_mb()
-    inputs = {
-        spec.name: np.zeros(spec.shape, dtype=np.uint8 if spec.dtype == "u8" else np.float32)
-        for spec in engine.inputs
-    }
+    inputs = {spec.name: spec.zeros() for spec in engine.inputs}
     for _ in range(2):  # a window looks at its first frame twice
         request.infer(inputs, share_inputs=True, share_outputs=True)
     laps.lap("push")

@@ -7,12 +7,11 @@ never is in use.
 
 from __future__ import annotations
 
-import gc
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 
 from pkecho_edge.errors import UsageError
+from pkecho_edge.verify.speed import no_garbage_collection
 
 __all__ = ["BLOCK", "BLOCK_SECONDS", "take_turns"]
 
@@ -66,7 +65,7 @@ def take_turns(
         for _ in range(warmup):
             call()
     taken: list[list[int]] = [[] for _ in calls]
-    with _no_garbage_collection():
+    with no_garbage_collection():
         for _ in range(rounds):
             for call, latencies in zip(calls, taken, strict=True):
                 latencies.extend(_turn(call, block, seconds, clock))
@@ -91,16 +90,3 @@ def _turn(
         if len(latencies) >= least and end - began >= seconds * 1e9:
             break
     return latencies
-
-
-@contextmanager
-def _no_garbage_collection() -> Iterator[None]:
-    """Collect now, then not until the block ends; leaves collection as it was found."""
-    was_enabled = gc.isenabled()
-    gc.collect()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()

@@ -14,7 +14,6 @@ import warnings
 from collections.abc import Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -23,7 +22,8 @@ from torch import Tensor, nn
 
 from pkecho_edge.data.clip import Clip
 from pkecho_edge.model.network import PKEchoNet
-from pkecho_edge.targets.base import CompileOptions, Engine, TensorSpec
+from pkecho_edge.targets.base import CompileOptions, Engine
+from pkecho_edge.targets.openvino_cpu import port_spec
 
 __all__ = ["as_floats", "export_unlowered", "quantize_by_nncf", "quantize_by_onnxruntime"]
 
@@ -128,17 +128,13 @@ def quantize_by_nncf(
             target="cpu",
             directory=folder,
             files=("model.xml", "model.bin"),
-            inputs=tuple(map(_spec, quantized.inputs)),
-            outputs=tuple(map(_spec, quantized.outputs)),
+            inputs=tuple(map(port_spec, quantized.inputs)),
+            outputs=tuple(map(port_spec, quantized.outputs)),
             options=CompileOptions(floats, threads).as_dict(),
             toolchain={"openvino": metadata.version("openvino")},
         )
         for floats in ("f32", "bf16")
     }
-
-
-def _spec(port: Any) -> TensorSpec:
-    return TensorSpec(port.get_any_name(), "f32", tuple(port.shape))
 
 
 @contextlib.contextmanager

@@ -9,11 +9,9 @@ from numpy.typing import NDArray
 
 from pkecho_edge.errors import UsageError
 from pkecho_edge.targets.base import Engine as CompiledEngine
-from pkecho_edge.targets.base import Session, TensorSpec
+from pkecho_edge.targets.base import Session
 
 __all__ = ["Window", "stream_runner"]
-
-_DTYPES = {"u8": np.uint8, "f32": np.float32}
 
 
 class Window:
@@ -35,7 +33,7 @@ class Window:
     """
 
     def __init__(self, session: Session, engine: CompiledEngine) -> None:
-        tensors = {spec.name: _empty(spec) for spec in (*engine.inputs, *engine.outputs)}
+        tensors = {spec.name: spec.zeros() for spec in (*engine.inputs, *engine.outputs)}
         frame, logits = tensors["frame"], tensors["logits"]
         self._histories = tensors["history"], tensors["history_out"]
         self._steps = [
@@ -105,7 +103,3 @@ def stream_runner(
         return logits
 
     return run
-
-
-def _empty(spec: TensorSpec) -> NDArray[np.generic]:
-    return np.zeros(spec.shape, dtype=_DTYPES[spec.dtype])

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +32,7 @@ __all__ = [
 
 Arrays = Mapping[str, NDArray[np.generic]]
 _Guarded = TypeVar("_Guarded", bound="GuardedSession")
-_DTYPES = {"u8": np.dtype(np.uint8), "f32": np.dtype(np.float32)}
+_DTYPES: dict[str, np.dtype[Any]] = {"u8": np.dtype(np.uint8), "f32": np.dtype(np.float32)}
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,10 @@ class TensorSpec:
     name: str
     dtype: str
     shape: tuple[int, ...]
+
+    def zeros(self) -> NDArray[Any]:
+        """An array of zeros that fits."""
+        return np.zeros(self.shape, dtype=_DTYPES[self.dtype])
 
 
 @dataclass(frozen=True)

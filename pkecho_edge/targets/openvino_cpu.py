@@ -27,7 +27,7 @@ from pkecho_edge.targets.base import (
 )
 from pkecho_edge.targets.openvino_weights import WEIGHTS, save_with_shared_weights
 
-__all__ = ["OpenVinoCpu", "OpenVinoSession"]
+__all__ = ["OpenVinoCpu", "OpenVinoSession", "plugin_settings", "port_spec"]
 
 _INSTALL = "pip install 'pkecho-edge[cpu]'"
 
@@ -65,8 +65,8 @@ class OpenVinoCpu:
                 target=self.name,
                 directory=out_dir,
                 files=(f"{mode}.xml", WEIGHTS),
-                inputs=tuple(_spec(port) for port in model.inputs),
-                outputs=tuple(_spec(port) for port in model.outputs),
+                inputs=tuple(port_spec(port) for port in model.inputs),
+                outputs=tuple(port_spec(port) for port in model.outputs),
                 options=options.as_dict(),
                 toolchain={"openvino": metadata.version("openvino")},
             )
@@ -108,20 +108,25 @@ def _name_alike(model: Any) -> None:
             node.set_friendly_name(f"{counted[1]}_{index}")
 
 
-def _spec(port: Any) -> TensorSpec:
+def port_spec(port: Any) -> TensorSpec:
+    """An input or output of an openvino.Model."""
     dtype = {"uint8_t": "u8", "float": "f32", "float32": "f32", "uint8": "u8"}
     name = port.element_type.get_type_name()
     return TensorSpec(port.get_any_name(), dtype.get(name, name), tuple(port.shape))
 
 
-def _settings(engine: Engine) -> dict[str, object]:
-    """How the CPU plug-in runs an engine; ValueError where its options are not ours."""
+def plugin_settings(options: Mapping[str, str]) -> dict[str, object]:
+    """How the CPU plug-in runs an engine with these options, as `CompileOptions.as_dict` has them.
+
+    Raises:
+        ValueError: threads that are no number.
+    """
     settings: dict[str, object] = {
         "PERFORMANCE_HINT": "LATENCY",
         "NUM_STREAMS": "1",
-        "INFERENCE_PRECISION_HINT": engine.options.get("float_precision", "f32"),
+        "INFERENCE_PRECISION_HINT": options.get("float_precision", "f32"),
     }
-    if threads := int(engine.options.get("threads", "0")):
+    if threads := int(options.get("threads", "0")):
         settings["INFERENCE_NUM_THREADS"] = threads
     return settings
 
@@ -129,7 +134,7 @@ def _settings(engine: Engine) -> dict[str, object]:
 def _check_interface(model: Any, engine: Engine) -> None:
     """ValueError where the topology has other inputs and outputs than the engine is said to."""
     for ports, specs in ((model.inputs, engine.inputs), (model.outputs, engine.outputs)):
-        found = tuple(_spec(port) for port in ports)
+        found = tuple(port_spec(port) for port in ports)
         if set(found) != set(specs):
             raise ValueError(f"it takes and gives {found}, not {tuple(specs)}")
 
@@ -149,7 +154,7 @@ class OpenVinoSession(GuardedSession):
             topology, weights = paths
             model = core.read_model(topology, weights)
             _check_interface(model, engine)
-            self._compiled = core.compile_model(model, "CPU", _settings(engine))
+            self._compiled = core.compile_model(model, "CPU", plugin_settings(engine.options))
             self._request = self._compiled.create_infer_request()
         except (RuntimeError, ValueError) as error:
             raise EnvironmentMismatch(

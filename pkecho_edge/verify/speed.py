@@ -22,7 +22,7 @@ from pkecho_edge.errors import UsageError
 from pkecho_edge.verify.machine import peak_memory_mb
 
 __all__ = ["CV_LIMIT", "PEAK_MEMORY_LABEL", "SPEEDUP_RULE", "SideTiming", "SpeedResult"]
-__all__ += ["measure_speed", "summarize_latency"]
+__all__ += ["measure_speed", "no_garbage_collection", "summarize_latency"]
 
 Frames: TypeAlias = NDArray[np.uint8]
 """u8 [T, 1, H, W]."""
@@ -121,7 +121,7 @@ def measure_speed(
         engine(frames)
     baseline_ns: list[int] = []
     engine_ns: list[int] = []
-    with _no_garbage_collection():
+    with no_garbage_collection():
         start = clock()
         while len(engine_ns) < min_rounds or clock() - start < min_seconds * 1e9:
             for side, taken in ((baseline, baseline_ns), (engine, engine_ns)):
@@ -169,7 +169,7 @@ def _ratio(numerator: float, denominator: float) -> float:
 
 
 @contextmanager
-def _no_garbage_collection() -> Iterator[None]:
+def no_garbage_collection() -> Iterator[None]:
     """Collect now, then not until the block ends; leaves collection as it was found."""
     was_enabled = gc.isenabled()
     gc.collect()
