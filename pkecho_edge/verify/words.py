@@ -63,7 +63,7 @@ def data_words(mode: str, data: Document) -> str:
 def call_words(mode: str, speed: Document) -> str:
     """What is timed, for example "10 frames per call"."""
     if mode == "stream":
-        return "one result per new frame; the baseline runs the whole window for it"
+        return "one result per new frame (baseline: whole window)"
     return f"{speed['frames_per_call']} frames per call"
 
 
