@@ -176,11 +176,11 @@ def _instrumented(model: onnx.ModelProto, names: Sequence[str]) -> bytes:
             array = np.asarray(values, dtype=np.int64)
             graph.initializer.append(numpy_helper.from_array(array, f"observed_{number}_{what}"))
         slicing = [name, *(f"observed_{number}_{what}" for what in constants)]
-        spatial = {"axes": [0, 2, 3], "keepdims": 0}
+        axes = [0, 2, 3]
         graph.node.extend(
             [
-                helper.make_node("ReduceMin", [name], outputs[:1], **spatial),
-                helper.make_node("ReduceMax", [name], outputs[1:2], **spatial),
+                helper.make_node("ReduceMin", [name], outputs[:1], axes=axes, keepdims=0),
+                helper.make_node("ReduceMax", [name], outputs[1:2], axes=axes, keepdims=0),
                 helper.make_node("ReduceMean", [name], outputs[2:3], axes=[0], keepdims=0),
                 helper.make_node("Slice", slicing, outputs[3:]),
             ]

@@ -60,11 +60,11 @@ class GraphView:
         ]
 
     def weight(self, node: onnx.NodeProto) -> NDArray[np.float32] | None:
-        """A convolution's weights f32 [out, in / groups, kh, kw]; None where they are no constant."""
+        """A convolution's weights f32 [out, in / groups, kh, kw]; None where they are computed."""
         return self.constants.get(node.input[1])
 
     def quantizers(self, name: str) -> list[onnx.NodeProto]:
-        """The quantizers that a tensor comes out of, the last one first; empty for a float tensor."""
+        """The quantizers that a tensor comes out of, the last first; empty for a float tensor."""
         chain = []
         while (maker := self.makers.get(name)) is not None and maker.op_type in QUANTIZERS:
             chain.append(maker)

@@ -39,7 +39,8 @@ class Histogram:
     @property
     def centres(self) -> NDArray[np.float64]:
         """f64 [2 * BINS], the middle of each bin."""
-        return (np.arange(-BINS, BINS) + 0.5) * self.width
+        centres: NDArray[np.float64] = (np.arange(-BINS, BINS) + 0.5) * self.width
+        return centres
 
     @classmethod
     def of(cls, values: NDArray[np.float32], bound: float) -> Histogram:
