@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     import onnx
     import onnxruntime
 
-__all__ = ["ClipActivations", "TensorActivations", "channel_ranges", "observe", "observed_tensors"]
+__all__ = ["ClipActivations", "TensorActivations", "channel_ranges", "merge_activations"]
+__all__ += ["observe", "observed_tensors"]
 
 SAMPLES_PER_CLIP = 1 << 18
 """About how many values of one tensor enter its histogram, per clip."""
@@ -124,6 +125,19 @@ def observe(graph: Path, clips: Iterable[Clip], threads: int = 0) -> Iterator[Cl
     with ThreadPoolExecutor(threads or _usable_cores()) as pool:
         # as many at a time as there are workers: a large set must not lie in memory as results
         yield from pool.map(run, clips)
+
+
+def merge_activations(clips: Sequence[ClipActivations]) -> ClipActivations:
+    """What the tensors held on all clips together.
+
+    Raises:
+        CalibrationError: no clips.
+    """
+    if not clips:
+        raise CalibrationError(
+            "there are no calibration clips", remedy="INT8 ranges need clips: name some"
+        )
+    return {name: TensorActivations.merged([clip[name] for clip in clips]) for name in clips[0]}
 
 
 def channel_ranges(graph: Path, clips: Sequence[Clip]) -> NDArray[np.float32]:

@@ -39,8 +39,7 @@ class Histogram:
     @property
     def centres(self) -> NDArray[np.float64]:
         """f64 [2 * BINS], the middle of each bin."""
-        centres: NDArray[np.float64] = (np.arange(-BINS, BINS) + 0.5) * self.width
-        return centres
+        return np.arange(-BINS + 0.5, BINS) * np.float64(self.width)
 
     @classmethod
     def of(cls, values: NDArray[np.float32], bound: float) -> Histogram:

@@ -8,10 +8,10 @@ disagree on the same frame.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pkecho_edge.calibration.graph import QUANTIZERS, GraphView
 from pkecho_edge.errors import PkechoEdgeError
 from pkecho_edge.files import write_atomically
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 __all__ = ["transfer_quantization"]
 
-_QUANTIZERS = ("QuantizeLinear", "DequantizeLinear")
 
 
 def transfer_quantization(quantized: Path, graph: Path, path: Path) -> int:
@@ -40,14 +39,14 @@ def transfer_quantization(quantized: Path, graph: Path, path: Path) -> int:
     import onnx
 
     source, model = onnx.load(quantized), onnx.load(graph)
-    made_by = {name: node for node in source.graph.node for name in node.output}
+    view = GraphView(source.graph)
     here = {node.name: node for node in model.graph.node}
     quantizers: dict[str, onnx.NodeProto] = {}  # by output
-    corrected: set[str] = set()
+    taken: set[str] = set()
     count = 0
     for node in source.graph.node:
-        chains = [_chain(name, made_by) for name in node.input]
-        if node.op_type in _QUANTIZERS or not any(chains):
+        chains = [view.quantizers(name) for name in node.input]
+        if node.op_type in QUANTIZERS or not any(chains):
             continue
         if node.name not in here:
             raise PkechoEdgeError(
@@ -56,47 +55,41 @@ def transfer_quantization(quantized: Path, graph: Path, path: Path) -> int:
                 remedy="Report it with both graphs attached",
             )
         for index, chain in enumerate(chains):
-            if chain:
-                here[node.name].input[index] = node.input[index]
+            name = node.input[index]
+            if chain or name in view.constants:  # a bias that quantization corrected
+                here[node.name].input[index] = name
                 quantizers |= {each.output[0]: each for each in chain}
-                count += 1
-            else:
-                corrected.add(node.input[index])
+                taken |= {name, *(n for each in chain for n in each.input)}
+            count += bool(chain)
     _insert(model.graph, quantizers)
-    _take_constants(model.graph, source.graph, corrected)
+    _take_constants(model.graph, source.graph, taken)
     onnx.checker.check_model(model, full_check=True)
     write_atomically(path, model.SerializeToString(deterministic=True))
     return count
 
 
-def _chain(name: str, made_by: Mapping[str, onnx.NodeProto]) -> list[onnx.NodeProto]:
-    """The quantizers that a tensor comes out of, the last one first; empty for a float tensor."""
-    chain = []
-    while (maker := made_by.get(name)) is not None and maker.op_type in _QUANTIZERS:
-        chain.append(maker)
-        name = maker.input[0]
-    return chain
-
-
 def _insert(graph: onnx.GraphProto, quantizers: dict[str, onnx.NodeProto]) -> None:
     """Put each quantizer before its first reader; the nodes read their outputs already."""
-    waiting = dict(quantizers)
     ordered: list[onnx.NodeProto] = []
-    for node in graph.node:
+
+    def insert(name: str) -> None:
+        if (quantizer := quantizers.pop(name, None)) is not None:
+            for read in quantizer.input:
+                insert(read)
+            ordered.append(quantizer)
+
+    for node in list(graph.node):
         for name in node.input:
-            chain = _chain(name, waiting)
-            for each in reversed(chain):
-                ordered.append(waiting.pop(each.output[0]))
+            insert(name)
         ordered.append(node)
     del graph.node[:]
     graph.node.extend(ordered)
 
 
-def _take_constants(graph: onnx.GraphProto, source: onnx.GraphProto, corrected: set[str]) -> None:
-    """The constants that the nodes read: the source's where they are new or were corrected."""
+def _take_constants(graph: onnx.GraphProto, source: onnx.GraphProto, taken: set[str]) -> None:
+    """The constants that the nodes read: the source's where they were taken over, else their own."""
     read = {name for node in graph.node for name in node.input}
-    theirs = {tensor.name: tensor for tensor in source.initializer}
     own = {tensor.name: tensor for tensor in graph.initializer}
-    constants = {**theirs, **own, **{name: theirs[name] for name in corrected & theirs.keys()}}
+    theirs = {tensor.name: tensor for tensor in source.initializer if tensor.name in taken}
     del graph.initializer[:]
-    graph.initializer.extend(tensor for name, tensor in constants.items() if name in read)
+    graph.initializer.extend(t for name, t in {**own, **theirs}.items() if name in read)

@@ -42,7 +42,7 @@ class OnnxRuntimeCpu:
     """
 
     name = "onnxruntime"
-    capabilities = Capabilities(precisions=("int8", "f32"), scheme="cpu", opset=21, portable=True)
+    capabilities = Capabilities(precisions=("int8", "f32"), scheme="onnxruntime", opset=21, portable=True)
 
     def missing(self) -> str | None:
         """See Target.missing."""
@@ -104,8 +104,6 @@ def _open(path: Path, threads: int) -> onnxruntime.InferenceSession:
     settings.intra_op_num_threads = threads or _usable_cores()
     settings.inter_op_num_threads = 1
     settings.log_severity_level = 3  # errors only; they come as exceptions, too
-    # without VNNI, products of u8 and s8 are summed in 16 bits and saturate; exact is slower
-    settings.add_session_config_entry("session.x64quantprecision", "1")
     # else its threads go on spinning after a run and take the cores from whatever comes next
     settings.add_session_config_entry("session.force_spinning_stop", "1")
     return onnxruntime.InferenceSession(path, settings, providers=["CPUExecutionProvider"])

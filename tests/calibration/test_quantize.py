@@ -26,13 +26,19 @@ def run(path: Path, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 def integer_convolutions(model: onnx.ModelProto) -> list[onnx.NodeProto]:
-    """Those whose activations and weights both come out of a DequantizeLinear."""
-    made_by = {name: node.op_type for node in model.graph.node for name in node.output}
+    """Those whose activations and weights both come out of a DequantizeLinear or a pool of it."""
+    made_by = {name: node for node in model.graph.node for name in node.output}
+
+    def integer(name: str) -> bool:
+        maker = made_by.get(name)
+        if maker is not None and maker.op_type == "MaxPool":
+            return integer(maker.input[0])
+        return maker is not None and maker.op_type == "DequantizeLinear"
+
     return [
         node
         for node in model.graph.node
-        if node.op_type == "Conv"
-        and all(made_by.get(name) == "DequantizeLinear" for name in node.input[:2])
+        if node.op_type == "Conv" and all(map(integer, node.input[:2]))
     ]
 
 
