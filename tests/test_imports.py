@@ -38,7 +38,7 @@ SIDEWAYS = {
 }
 """(part, what it may import from its own layer) -> why."""
 
-NOT_TARGETS = ("targets.base.", "targets.openvino_weights.")
+NOT_TARGETS = ("targets.base.", "targets.openvino_weights.", "targets.openvino_profile.")
 """Modules in targets/ that are no target themselves, so a target may import them."""
 
 TOOLCHAINS = frozenset(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -13,15 +12,12 @@ import numpy as np
 
 from pkecho_edge.bench.engines import bench_clips, build_graphs, compile_graphs
 from pkecho_edge.bench.networks import BenchNetwork
-from pkecho_edge.bench.openvino import compile_engine
 from pkecho_edge.errors import UsageError
 from pkecho_edge.stages import Observer
 from pkecho_edge.targets.base import CompileOptions, Engine
+from pkecho_edge.targets.openvino_profile import ProfiledNode, profile_engine
 
 __all__ = ["Group", "LayerRow", "LayersResult", "group_by", "measure_layers", "part_of"]
-
-_WARMUP = 5
-_RAN = "EXECUTED"
 
 
 @dataclass(frozen=True)
@@ -135,46 +131,32 @@ def _profile(
     runs: int,
     observer: Observer,
 ) -> LayersResult:
-    request = compile_engine(engine, {"PERF_COUNT": True}).create_infer_request()
     inputs: dict[str, Any] = {"frames": frames}
     if mode == "stream":
         history = next(spec for spec in engine.inputs if spec.name == "history")
         inputs = {"frame": frames[:1], "history": history.zeros()}
     observer.start("profile", runs)
-    walls, profiles = [], []
-    for run in range(_WARMUP + runs):
-        request.infer(inputs, share_inputs=True, share_outputs=True)
-        if run >= _WARMUP:
-            walls.append(request.latency)  # milliseconds
-            profiles.append(request.profiling_info)
-            observer.advance()
+    profile = profile_engine(engine, inputs, runs, observer.advance)
     observer.done(f"{runs} runs")
-    rows = _rows(profiles)
+    rows = _rows(profile.nodes)
     return LayersResult(
         mode=mode,
         precision=f"int8 + {float_precision}",
         rows=tuple(sorted(rows, key=lambda row: -row.ms)),
         layers_ms=sum(row.ms for row in rows),
-        wall_ms=statistics.median(walls),
+        wall_ms=profile.wall_ms,
     )
 
 
-def _rows(profiles: Sequence[Sequence[Any]]) -> list[LayerRow]:
-    """The layers that ran, in the order of execution, from openvino.ProfilingInfo of each run."""
-    found = []
-    part = "encoder stem"
-    for layer in zip(*profiles, strict=True):
-        first = layer[0]
-        if first.status.name != _RAN:
-            continue
-        part = part_of(first.node_name) or part  # a node without a name stands behind its maker
-        ms = statistics.median(each.real_time.total_seconds() * 1e3 for each in layer)
-        found.append((first.node_name, part, first.node_type, first.exec_type, ms))
-    total = sum(ms for *_, ms in found) or 1.0
-    return [
-        LayerRow(name, part, kind, primitive, ms, ms / total)
-        for name, part, kind, primitive, ms in found
-    ]
+def _rows(nodes: Sequence[ProfiledNode]) -> list[LayerRow]:
+    """Each node with its part of the network and its share."""
+    total = sum(node.ms for node in nodes) or 1.0
+    found, part = [], "encoder stem"
+    for node in nodes:
+        part = part_of(node.name) or part  # a node without a name stands behind its maker
+        share = node.ms / total
+        found.append(LayerRow(node.name, part, node.kind, node.primitive, node.ms, share))
+    return found
 
 
 def part_of(name: str) -> str | None:

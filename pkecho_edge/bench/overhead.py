@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from pkecho_edge import targets
 from pkecho_edge.bench.memory import resident_mb
-from pkecho_edge.bench.openvino import compile_engine
 from pkecho_edge.bench.rows import BenchRow, make_row
 from pkecho_edge.bench.turns import take_turns
 from pkecho_edge.bundle.reader import Bundle, check_bundle
@@ -22,6 +21,7 @@ from pkecho_edge.errors import UsageError
 from pkecho_edge.runtime import Stream, Window
 from pkecho_edge.stages import Observer
 from pkecho_edge.targets.base import Engine, Session
+from pkecho_edge.targets.openvino_profile import compile_engine
 
 __all__ = ["SETTLED", "Growth", "OverheadRow", "measure_growth", "measure_overhead"]
 

@@ -15,11 +15,11 @@ import numpy as np
 from pkecho_edge.bench.engines import bench_clips, build_graphs, compile_graphs, load_timed
 from pkecho_edge.bench.macs import count_graph_gmacs
 from pkecho_edge.bench.networks import BenchNetwork
-from pkecho_edge.bench.openvino import compile_model
 from pkecho_edge.bench.rows import OURS, BenchRow, make_row
 from pkecho_edge.bench.turns import take_turns
 from pkecho_edge.model.network import count_gmacs
 from pkecho_edge.stages import Observer
+from pkecho_edge.targets.openvino_profile import compile_model
 
 __all__ = ["PEAK_SHAPES", "Peak", "RooflineResult", "RooflineRow", "measure_roofline"]
 

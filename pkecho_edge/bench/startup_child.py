@@ -58,8 +58,8 @@ def _start_by_openvino(bundle: str, how: str, laps: _Laps) -> None:
     """OpenVINO called directly, hashes checked once: it alone has a model cache."""
     import openvino  # noqa: F401
 
-    from pkecho_edge.bench.openvino import compile_engine
     from pkecho_edge.bundle.reader import check_bundle
+    from pkecho_edge.targets.openvino_profile import compile_engine
 
     laps.lap("imports")
     checked = check_bundle(bundle)

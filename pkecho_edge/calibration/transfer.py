@@ -11,7 +11,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pkecho_edge.calibration.graph import QUANTIZERS, GraphView
+from pkecho_edge.calibration.graph import QUANTIZERS, GraphView, quantizable
 from pkecho_edge.errors import PkechoEdgeError
 from pkecho_edge.files import write_atomically
 
@@ -46,7 +46,9 @@ def transfer_quantization(quantized: Path, graph: Path, path: Path) -> int:
     count = 0
     for node in source.graph.node:
         chains = [view.quantizers(name) for name in node.input]
-        if node.op_type in QUANTIZERS or not any(chains):
+        # also a convolution that stays in float: equalisation may have rescaled its weights
+        shared = any(chains) or (node.op_type == "Conv" and quantizable(node.name))
+        if node.op_type in QUANTIZERS or not shared:
             continue
         if node.name not in here:
             raise PkechoEdgeError(
