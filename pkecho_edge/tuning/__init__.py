@@ -1,0 +1,1 @@
+"""Trials of quantized engines: which rule, which layers hurt, which return to float."""
