@@ -1,4 +1,4 @@
-"""Which range rule a network is quantized by: that whose engine differs least from the float one."""
+"""Which range rule a network is quantized by: the one whose engine drifts least."""
 
 from __future__ import annotations
 

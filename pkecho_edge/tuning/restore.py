@@ -120,7 +120,7 @@ def _with(plan: QuantizationPlan, restored: list[RestoredLayer]) -> Quantization
 
 
 def _by_gain(bench: Workbench, plan: QuantizationPlan, observer: Observer) -> list[RestoredLayer]:
-    """The quantized layers, the best gain per MAC first; those without gain last, cheapest first."""
+    """The quantized layers, the best gain per MAC first, those without gain last."""
     candidates = quantized_layers(bench, plan)
     if len(candidates) < 2:
         return []
