@@ -1,4 +1,4 @@
-"""The stages between a checkpoint and its engines: lower and export, quantize, compile.
+"""The stages between a checkpoint and its engines: export, choose, quantize, compile.
 
 Each fills a folder that is found again by the hash of what went in. Both graphs, clip and stream,
 are always made: the clip graph is the one that is calibrated, and the stream graph takes over its
@@ -8,26 +8,32 @@ ranges. Only the modes that are asked for are compiled.
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pkecho_edge import targets
 from pkecho_edge.bundle.engine_entry import EngineEntry
 from pkecho_edge.bundle.fields import Fields
 from pkecho_edge.calibration.calibration_set import CalibrationSet
+from pkecho_edge.calibration.plan import QuantizationPlan
+from pkecho_edge.calibration.transfer import transfer_quantization
 from pkecho_edge.data.clip import Clip
 from pkecho_edge.stages import Observer, StageCache, StageResult, package_sha256
 from pkecho_edge.targets.base import CompileOptions, Engine
+from pkecho_edge.tuning.choose import QuantizationOrder, choose_plan
+from pkecho_edge.tuning.workbench import Workbench
 
 if TYPE_CHECKING:
     from pkecho_edge.model.network import PKEchoNet
 
 __all__ = ["Built", "build_engines", "engine_size", "tool_versions"]
 
+_CHOICE = "choice.json"
 _PARTS = ("nncf", "numpy", "onnx", "onnxruntime", "openvino", "torch")
 
 
@@ -38,11 +44,13 @@ class Built:
     Attributes:
         graphs: mode -> the quantized ONNX that was compiled.
         engines: mode -> engine, all in one folder.
+        quantization: what was chosen and what led to it, JSON-ready.
         reused: names of the stages that were there before.
     """
 
     graphs: Mapping[str, Path]
     engines: Mapping[str, Engine]
+    quantization: Mapping[str, Any]
     reused: tuple[str, ...]
 
 
@@ -51,9 +59,12 @@ def build_engines(
     checkpoint_sha256: str,
     calibration: CalibrationSet,
     clips: Sequence[Clip],
+    trial: Sequence[Clip],
     target: str,
     modes: Sequence[str],
     options: CompileOptions,
+    order: QuantizationOrder,
+    limits: Mapping[str, float],
     stages: StageCache,
     observer: Observer,
 ) -> Built:
@@ -62,9 +73,12 @@ def build_engines(
     Args:
         network: trained; `checkpoint_sha256` names its weights.
         calibration: the set whose clips, in its order, set the INT8 ranges.
+        trial: other clips, on which quantizations are tried.
         target: name of a target.
         modes: of "clip", "stream", at least one.
         options: precision and threads of the engines.
+        order: what is asked of quantization.
+        limits: of the gates that restoring layers is for.
         stages: where finished stages are kept.
         observer: hears about progress.
 
@@ -84,13 +98,37 @@ def build_engines(
         lambda folder: _export(network, calibration.size, clips[0], folder),
     )
     observer.done(_note(exported, "exact, ONNX opset 17"))
-    observer.start("calibrate and quantize", None)
-    quantized = stages.run(
-        "quantize",
-        {"export": exported.key, "calibration": calibration.sha256, "scheme": "cpu"},
-        lambda folder: _quantize(exported.folder, clips, folder),
-    )
-    observer.done(_note(quantized, f"INT8 ranges from {len(clips)} clips"))
+    with tempfile.TemporaryDirectory() as scratch:
+        bench = Workbench(
+            exported.folder / "clip.onnx", clips, trial, target, options, Path(scratch)
+        )
+        observer.start("choose the quantization", None)
+        chosen = stages.run(
+            "choose",
+            {
+                "export": exported.key,
+                "calibration": calibration.sha256,
+                "trial": [clip.content_sha256 for clip in trial],
+                "target": [target, targets.get(target).capabilities.scheme, options.as_dict()],
+                "order": order.as_dict(),
+                "limits": dict(limits),
+            },
+            lambda folder: _choose(bench, order, limits, folder, observer),
+        )
+        choice = json.loads((chosen.folder / _CHOICE).read_text(encoding="utf-8"))
+        observer.done(_note(chosen, choice["note"]))
+        plan = QuantizationPlan.from_dict(choice)
+        observer.start("calibrate and quantize", None)
+        quantized = stages.run(
+            "quantize",
+            {
+                "export": exported.key,
+                "calibration": calibration.sha256,
+                "plan": plan.as_dict(),
+            },
+            lambda folder: _quantize(bench, exported.folder, plan, folder),
+        )
+        observer.done(_note(quantized, f"INT8 ranges from {len(clips)} clips"))
     observer.start(f"compile for {target}", None)
     graphs = {mode: quantized.folder / f"{mode}.qdq.onnx" for mode in modes}
     compiled = stages.run(
@@ -101,8 +139,9 @@ def build_engines(
     engines = _read_engines(compiled.folder)
     size = engine_size(*engines.values()) / 1e6
     observer.done(_note(compiled, f"{' and '.join(modes)}, {size:.1f} MB"))
-    named = {"export": exported, "quantize": quantized, "engine": compiled}
-    return Built(graphs, engines, tuple(name for name, stage in named.items() if stage.reused))
+    named = {"export": exported, "choose": chosen, "quantize": quantized, "engine": compiled}
+    reused = tuple(name for name, stage in named.items() if stage.reused)
+    return Built(graphs, engines, choice, reused)
 
 
 def engine_size(*engines: Engine) -> int:
@@ -129,11 +168,21 @@ def _export(network: PKEchoNet, size: tuple[int, int], probe: Clip, folder: Path
     export_stream_onnx(network, size, folder / "stream.onnx", probe.frames)
 
 
-def _quantize(exported: Path, clips: Sequence[Clip], folder: Path) -> None:
-    from pkecho_edge.calibration.quantize import quantize_onnx
-    from pkecho_edge.calibration.transfer import transfer_quantization
+def _choose(
+    bench: Workbench,
+    order: QuantizationOrder,
+    limits: Mapping[str, float],
+    folder: Path,
+    observer: Observer,
+) -> None:
+    scheme = targets.get(bench.target).capabilities.scheme
+    chosen = choose_plan(bench, scheme, order, limits, observer)
+    text = json.dumps({**chosen.as_dict(), "note": chosen.note()}, sort_keys=True)
+    (folder / _CHOICE).write_text(text, encoding="utf-8")
 
-    quantized = quantize_onnx(exported / "clip.onnx", clips, folder / "clip.qdq.onnx")
+
+def _quantize(bench: Workbench, exported: Path, plan: QuantizationPlan, folder: Path) -> None:
+    quantized = bench.quantize(plan, folder / "clip.qdq.onnx")
     transfer_quantization(quantized.path, exported / "stream.onnx", folder / "stream.qdq.onnx")
 
 

@@ -1,6 +1,6 @@
 """The street, top to bottom; nothing travels back.
 
-    checkpoint -> network -> lower -> export -> calibrate + quantize -> target.compile
+    checkpoint -> network -> lower -> export -> calibrate + choose + quantize -> target.compile
                -> verify -> bundle
 
 From the export on every stage fills a folder that is found again by the hash of what went in
@@ -11,8 +11,11 @@ From the export on every stage fills a folder that is found again by the hash of
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+
+import numpy as np
 
 from pkecho_edge import targets
 from pkecho_edge.building import build_engines
@@ -24,7 +27,7 @@ from pkecho_edge.bundle.writer import add_engine, finish, staging
 from pkecho_edge.calibration.calibration_set import CalibrationSet, select_clips
 from pkecho_edge.data.clip import Clip
 from pkecho_edge.data.sources import ClipSource
-from pkecho_edge.errors import CalibrationError, MissingDependency, UsageError
+from pkecho_edge.errors import CalibrationError, DatasetError, MissingDependency, UsageError
 from pkecho_edge.measuring import (
     Side,
     VerifyResult,
@@ -37,9 +40,13 @@ from pkecho_edge.provenance import Order, build_manifest, bundle_lineage, report
 from pkecho_edge.runtime import open_bundle
 from pkecho_edge.stages import Observer, SilentObserver, StageCache, default_cache
 from pkecho_edge.targets.base import CompileOptions, check_precision
-from pkecho_edge.verify.gates import DEFAULT_LIMITS
+from pkecho_edge.tuning.choose import QuantizationOrder
+from pkecho_edge.verify.gates import DEFAULT_LIMITS, MIN_PATIENTS
 
-__all__ = ["CompileResult", "VerifyResult", "compile", "report_folder", "verify"]
+__all__ = ["TRIAL_CLIPS", "CompileResult", "VerifyResult", "compile", "report_folder", "verify"]
+
+TRIAL_CLIPS = 16
+"""On which each quantization is tried."""
 
 
 @dataclass(frozen=True)
@@ -57,10 +64,12 @@ def compile(
     *,
     calibration: ClipSource,
     verification: ClipSource,
+    trial: ClipSource | None = None,
     target: str = "cpu",
     modes: Sequence[str] = MODES,
     calibration_clips: int = 32,
     calibration_set: CalibrationSet | None = None,
+    quantization: QuantizationOrder | None = None,
     options: CompileOptions | None = None,
     limits: Mapping[str, float] = DEFAULT_LIMITS,
     seed: int = 0,
@@ -75,10 +84,14 @@ def compile(
         out: the bundle's folder, NAME.pkb.
         calibration: clips to draw the calibration set from; their size is the engine's.
         verification: clips to score on, of the same size, of other patients.
+        trial: clips on which quantizations are tried, of neither of the two; None for what
+            calibration leaves of its own.
         target: name of a target.
         modes: "clip", "stream" or both.
         calibration_clips: how many clips set the INT8 ranges.
         calibration_set: an earlier choice of clips; overrides `calibration_clips`.
+        quantization: scheme, range rules to choose from, whether layers may return to float; None
+            for the target's scheme, every rule, and yes.
         options: precision and threads of the engine.
         limits: of the gates.
         seed: of the choice of calibration clips.
@@ -104,15 +117,28 @@ def compile(
     # what the network was trained on decides how long a clip is
     length = network.config.frames
     calibration, verification = (replace(s, length=length) for s in (calibration, verification))
+    trial = trial and replace(trial, length=length)
     with staging(out, overwrite=overwrite) as folder:
-        chosen, clips = _calibration_clips(
+        chosen, clips, rest = _calibration_clips(
             calibration, calibration_set, calibration_clips, seed, observer
         )
         _check_apart(chosen, verification)
+        trial_clips = _trial_clips(trial, rest, clips)
         order = Order(network, digest, chosen, target, options, limits, seed)
         stages.keep(checkpoint, digest, "checkpoints")
         built = build_engines(
-            network, digest, chosen, clips, target, modes, options, stages, observer
+            network,
+            digest,
+            chosen,
+            clips,
+            trial_clips,
+            target,
+            modes,
+            options,
+            quantization or QuantizationOrder(),
+            limits,
+            stages,
+            observer,
         )
         engines = {mode: add_engine(folder, engine) for mode, engine in built.engines.items()}
         with loaded_sides(target, engines) as sides:
@@ -203,21 +229,40 @@ def _calibration_clips(
     count: int,
     seed: int,
     observer: Observer,
-) -> tuple[CalibrationSet, list[Clip]]:
-    """The calibration set and its clips, in its order."""
+) -> tuple[CalibrationSet, list[Clip], list[Clip]]:
+    """The calibration set, its clips in its order, and those that it left."""
     observer.start("calibration clips", None)
-    clips = []
+    found = []
     for clip in source:
-        clips.append(clip)
+        found.append(clip)
         observer.advance()
     if given is None:
-        clips = select_clips(clips, count, seed)
+        clips = select_clips(found, count, seed)
         given = CalibrationSet.of(clips, "random", seed)
     else:
-        clips = given.pick(clips)
+        clips = given.pick(found)
     left_out = f", {len(source.skipped)} recordings left out" if source.skipped else ""
     observer.done(f"{len(clips)} clips from {source.description}{left_out}")
-    return given, clips
+    used = {entry.content_sha256 for entry in given.entries}
+    return given, clips, [clip for clip in found if clip.content_sha256 not in used]
+
+
+def _trial_clips(
+    source: ClipSource | None, rest: Sequence[Clip], calibration: Sequence[Clip]
+) -> list[Clip]:
+    """Clips on which quantizations are tried, TRIAL_CLIPS at most; never those of verification.
+
+    Of the source where it has enough patients for a gate, else of what calibration left, else the
+    calibration clips themselves: they have set the ranges, but not yet chosen a rule.
+    """
+    found: list[Clip] = []
+    if source is not None:
+        with suppress(DatasetError):  # no such split
+            found = list(replace(source, count=min(source.count, TRIAL_CLIPS)))
+    for clips in (found, rest, calibration):
+        if len({clip.patient for clip in clips}) >= MIN_PATIENTS:
+            break
+    return [clips[i] for i in sorted({*np.linspace(0, len(clips) - 1, TRIAL_CLIPS).astype(int)})]
 
 
 def _require(target: str, options: CompileOptions) -> None:

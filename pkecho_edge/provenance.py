@@ -62,7 +62,8 @@ def report_lineage(order: Order, built: Built) -> dict[str, object]:
         "onnx_sha256": _graphs_sha256(built),
         "target": order.target,
         "tool_versions": tool_versions(),
-        "configuration": _configuration(order),
+        "configuration": _configuration(order, built),
+        "quantization": dict(built.quantization),
         "seed": order.seed,
     }
 
@@ -82,12 +83,13 @@ def bundle_lineage(bundle: Bundle, calibration: CalibrationSet) -> dict[str, obj
     }
 
 
-def _configuration(order: Order) -> dict[str, Any]:
-    """Of the network and of the build, plain JSON values."""
+def _configuration(order: Order, built: Built) -> dict[str, Any]:
+    """Of the network and of the build, plain JSON values; nothing that was measured."""
+    plan = {name: built.quantization[name] for name in ("scheme", "rule", "float_layers")}
     return {
         "network": json.loads(json.dumps(order.network.config.as_dict())),
         "options": dict(order.options.as_dict()),
-        "quantization": {"scheme": "cpu", "clips": len(order.calibration.entries)},
+        "quantization": {**plan, "clips": len(order.calibration.entries)},
     }
 
 
@@ -108,7 +110,7 @@ def build_manifest(order: Order, built: Built, result: VerifyResult) -> Manifest
             calibration_sha256=order.calibration.sha256,
             pruning_sha256=None,
             tool_versions=tool_versions(),
-            configuration=_configuration(order),
+            configuration=_configuration(order, built),
             seed=order.seed,
         ),
         gates=tuple(

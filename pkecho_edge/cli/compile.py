@@ -53,6 +53,19 @@ def compile_(
     mode: Annotated[str, typer.Option(help="Engines: clip, stream or both.")] = "both",
     threads: Annotated[int, typer.Option(help="At run time; 0: every core.", min=0)] = 0,
     float_precision: Annotated[str, typer.Option(help="Of layers not INT8: f32, bf16.")] = "f32",
+    scheme: Annotated[
+        str | None, typer.Option(help="Quantization scheme; default: the target's.")
+    ] = None,
+    rule: Annotated[str, typer.Option(help="Range rule, or auto: the one that drifts least.")] = (
+        "auto"
+    ),
+    restore: Annotated[
+        bool,
+        typer.Option("--restore/--no-restore", help="Layers back to float until the gates pass."),
+    ] = True,
+    keep_float: Annotated[
+        list[str] | None, typer.Option(help="A layer that stays in float.", metavar="LAYER")
+    ] = None,
     gates: Annotated[
         Path | None, typer.Option(help="TOML file with a [gates] table.", metavar="FILE")
     ] = None,
@@ -70,6 +83,7 @@ def compile_(
     from pkecho_edge.calibration.calibration_set import CalibrationSet
     from pkecho_edge.model.checkpoint import default_checkpoint_path
     from pkecho_edge.targets.base import CompileOptions
+    from pkecho_edge.tuning.choose import QuantizationOrder, rules_of
     from pkecho_edge.verify.gates import DEFAULT_LIMITS, check_gates, load_gates
     from pkecho_edge.verify.report import render_table
 
@@ -79,7 +93,7 @@ def compile_(
             console.print("No checkpoint given: the packaged ResNet-18, calibrated on phantoms.")
     source = checkpoint or default_checkpoint_path()
     limits = load_gates(gates) if gates else DEFAULT_LIMITS
-    calibration_source, verification = _sources(data, phantoms, parse_size(size), clips)
+    calibration_source, verification, trial = _sources(data, phantoms, parse_size(size), clips)
     out = out or Path(f"{source.stem}-{target}.pkb")
     with Bars(quiet) as bars:
         result = pipeline.compile(
@@ -87,10 +101,14 @@ def compile_(
             out,
             calibration=calibration_source,
             verification=verification,
+            trial=trial,
             target=target,
             modes=parse_modes(mode),
             calibration_clips=clips,
             calibration_set=CalibrationSet.load(calibration) if calibration else None,
+            quantization=QuantizationOrder(
+                scheme, rules_of(rule), restore, tuple(keep_float or ())
+            ),
             options=CompileOptions(float_precision=float_precision, threads=threads),
             limits=limits,
             seed=seed,
@@ -125,10 +143,11 @@ def parse_modes(text: str) -> tuple[str, ...]:
 
 def _sources(
     data: Path | None, phantoms: bool, size: tuple[int, int], clips: int
-) -> tuple[ClipSource, ClipSource]:
-    """Where calibration and verification clips come from."""
+) -> tuple[ClipSource, ClipSource, ClipSource]:
+    """Where the clips of calibration, of verification and of trials come from."""
     from pkecho_edge.data import sources
-    from pkecho_edge.data.standard import CALIBRATION_SEEDS
+    from pkecho_edge.data.standard import CALIBRATION_SEEDS, TUNING_SEEDS
+    from pkecho_edge.pipeline import TRIAL_CLIPS
 
     if (data is None) == (not phantoms):
         raise UsageError(
@@ -136,8 +155,13 @@ def _sources(
             remedy="INT8 ranges need clips: name the folder that holds yours",
         )
     if data is None:
-        return sources.phantoms(CALIBRATION_SEEDS[:clips], size), sources.standard_set(size, 40)
+        return (
+            sources.phantoms(CALIBRATION_SEEDS[:clips], size),
+            sources.standard_set(size, 40),
+            sources.phantoms(TUNING_SEEDS[:TRIAL_CLIPS], size),
+        )
     return (
         sources.dataset(data, size, split="TRAIN"),
         sources.dataset(data, size, split="TEST"),
+        sources.dataset(data, size, split="VAL"),
     )

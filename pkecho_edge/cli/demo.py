@@ -14,7 +14,7 @@ from pkecho_edge.errors import UsageError
 
 __all__ = ["demo"]
 
-_SPLITS = (("TRAIN", 32), ("VAL", 4), ("TEST", 36))
+_SPLITS = (("TRAIN", 32), ("VAL", 12), ("TEST", 36))
 
 
 def demo(

@@ -16,7 +16,8 @@ from pkecho_edge.stages import Observer
 from pkecho_edge.tuning.workbench import Workbench
 from pkecho_edge.verify.gates import Gate, evaluate_gates
 
-__all__ = ["RestoreReport", "RestoredLayer", "layer_gmacs", "quantized_layers", "restore"]
+__all__ = ["RestoreReport", "RestoredLayer", "all_layers", "layer_gmacs"]
+__all__ += ["quantized_layers", "restore"]
 
 
 @dataclass(frozen=True)
@@ -147,6 +148,11 @@ def _needed(
         if fewer and not judge.failed(_with(plan, fewer)):
             kept = fewer
     return kept
+
+
+def all_layers(bench: Workbench) -> list[str]:
+    """Every layer that can be quantized, in the graph's order."""
+    return layers(onnx.load(bench.graph).graph)
 
 
 def quantized_layers(bench: Workbench, plan: QuantizationPlan) -> list[str]:

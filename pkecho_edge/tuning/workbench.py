@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,6 +59,13 @@ class Trial:
     def badness(self) -> tuple[float, float]:
         """The smaller the better: pixels that differ, then noise."""
         return self.pixel_disagreement, -self.snr_db
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-ready; what is no number is None."""
+        figures = ("pixel_disagreement", "agreement_dsc", "dsc_drift", "snr_db")
+        values = {name: getattr(self, name) for name in figures}
+        finite = {name: v if math.isfinite(v) else None for name, v in values.items()}
+        return {**self.plan.as_dict(), **finite}
 
 
 @dataclass
