@@ -30,8 +30,12 @@ _GATES = {
     "finite_logits": "Clips on which the engine returns nan or infinity",
     "dsc_drift": "Mean DSC drift, upper end of its 95 % interval",
     "dsc_drift_worst_clip": "DSC drift of the worst clip",
-    "ef_drift": "EF drift, mean absolute difference",
+    "hd95_drift": "HD95 lost to the baseline, upper end of its 95 % interval",
+    "ef_drift": "Mean absolute EF drift, upper end of its 95 % interval",
+    "agreement_dsc": "DSC against the baseline, mean",
     "pixel_disagreement": "Pixels that differ from the baseline, mean",
+    "flicker": "Flicker that the baseline does not have, mean",
+    "ed_es_shift": "Shift of ED and ES against the baseline, mean",
     "speedup": "Speedup, ratio of median latencies",
 }
 """What each gate's value is."""
@@ -39,6 +43,18 @@ _GATES = {
 _VERDICTS = {"pass": "Pass", "fail": "Fail", "incomplete": "Incomplete"}
 _RESULTS = {True: "pass", False: "fail", None: "not measured"}
 _MODES = {"clip": "Recorded clips", "stream": "Live stream"}
+_LIVE_PARTS = {"live": "over time", "live_long": "over time, long sequences"}
+_LIVE_ROWS = {
+    "slope": "Slope of the disagreement",
+    "first_quarter": "Disagreement, first quarter",
+    "last_quarter": "Disagreement, last quarter",
+    "quarter_change": "Last less first quarter",
+    "flicker": "Flicker",
+    "jitter": "Jitter of the area beside the baseline's",
+    "area_change_baseline": "Change of area per frame, baseline",
+    "area_change_engine": "Change of area per frame, engine",
+}
+_PERIODS = {"warming_up": "warming up", "next_window": "the next window", "later": "later"}
 _CONVENTIONS = {"dsc": "DSC", "hd95": "HD95", "asd": "ASD", "ef": "EF", "fps": "Frames per second"}
 
 
@@ -122,6 +138,9 @@ def _environment() -> jinja2.Environment:
         machine_words=words.machine_words,
         call_words=words.call_words,
         data_words=words.data_words,
+        live_words=words.live_words,
+        beat_words=words.beat_words,
+        fine=words.fine,
     )
     return environment
 
@@ -135,6 +154,7 @@ def _mode(document: Document, name: str, shown: Gallery | tuple[()]) -> dict[str
         "name": name,
         **mode,
         "gates": gates,
+        "live_parts": list(_live_parts(name, mode)),
         "charts": dict(_charts(name, mode, gates)),
         "worst": [
             {"shown": worst, "row": rows[worst.identifier], "picture": picture(worst)}
@@ -142,6 +162,24 @@ def _mode(document: Document, name: str, shown: Gallery | tuple[()]) -> dict[str
             if worst.identifier in rows
         ],
     }
+
+
+def _live_parts(name: str, mode: Document) -> Iterator[dict[str, Any]]:
+    """What was measured over time, of the sequences and of the long ones."""
+    from markupsafe import Markup
+
+    for key, title in _LIVE_PARTS.items():
+        live = mode.get(key)  # absent from the report of an earlier version
+        if live is None:
+            continue
+        rows = [
+            (f"{label}, {words}", live[period][metric])
+            for metric, label in (("pixel_disagreement", "Disagreement"), ("agreement_dsc", "DSC"))
+            for period, words in _PERIODS.items()
+        ]
+        rows += [(label, live[figure]) for figure, label in _LIVE_ROWS.items()]
+        svg = charts.disagreement_by_frame(f"{name}-{key}", live)
+        yield {"key": key, "title": title, "live": live, "rows": rows, "chart": Markup(svg)}
 
 
 def _charts(name: str, mode: Document, gates: Document) -> Iterator[tuple[str, Any]]:
