@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pkecho_edge.errors import MissingDependency
 from pkecho_edge.verify import charts, words
 from pkecho_edge.verify.gallery import Gallery
+from pkecho_edge.verify.live import SLOPE_FRAMES
 from pkecho_edge.verify.pictures import picture
 from pkecho_edge.verify.report import Report, write_whole
 from pkecho_edge.verify.speed import CV_LIMIT
@@ -44,18 +45,26 @@ _VERDICTS = {"pass": "Pass", "fail": "Fail", "incomplete": "Incomplete"}
 _RESULTS = {True: "pass", False: "fail", None: "not measured"}
 _MODES = {"clip": "Recorded clips", "stream": "Live stream"}
 _LIVE_PARTS = {"live": "over time", "live_long": "over time, long sequences"}
-_LIVE_ROWS = {
-    "slope": "Slope of the disagreement",
-    "first_quarter": "Disagreement, first quarter",
-    "last_quarter": "Disagreement, last quarter",
-    "quarter_change": "Last less first quarter",
-    "flicker": "Flicker",
-    "jitter": "Jitter of the area beside the baseline's",
-    "area_change_baseline": "Change of area per frame, baseline",
-    "area_change_engine": "Change of area per frame, engine",
-}
 _PERIODS = {"warming_up": "warming up", "next_window": "the next window", "later": "later"}
-_CONVENTIONS = {"dsc": "DSC", "hd95": "HD95", "asd": "ASD", "ef": "EF", "fps": "Frames per second"}
+_LIVE_ROWS = {
+    "slope": f"Slope, % of pixels per {SLOPE_FRAMES} frames",
+    "quarter_change": "Last less first quarter, % of pixels",
+    "flicker": "Flicker, % of pixels",
+    "jitter": "Jitter of the area beside the baseline's, points",
+    "area_change_baseline": "Change of area per frame, baseline, points",
+    "area_change_engine": "the same, engine",
+}
+_CONVENTIONS = {
+    "dsc": "DSC",
+    "hd95": "HD95",
+    "hd95_drift": "HD95 drift",
+    "asd": "ASD",
+    "ef": "EF",
+    "ef_drift": "EF drift",
+    "ef_agreement": "EF agreement",
+    "ed_es_shift": "ED and ES shift",
+    "fps": "Frames per second",
+}
 
 
 def write_html(report: Report, galleries: Mapping[str, Gallery], path: Path) -> None:
@@ -141,6 +150,7 @@ def _environment() -> jinja2.Environment:
         live_words=words.live_words,
         beat_words=words.beat_words,
         fine=words.fine,
+        fine_interval=words.fine_interval,
     )
     return environment
 
@@ -172,14 +182,15 @@ def _live_parts(name: str, mode: Document) -> Iterator[dict[str, Any]]:
         live = mode.get(key)  # absent from the report of an earlier version
         if live is None:
             continue
-        rows = [
-            (f"{label}, {words}", live[period][metric])
-            for metric, label in (("pixel_disagreement", "Disagreement"), ("agreement_dsc", "DSC"))
-            for period, words in _PERIODS.items()
-        ]
-        rows += [(label, live[figure]) for figure, label in _LIVE_ROWS.items()]
         svg = charts.disagreement_by_frame(f"{name}-{key}", live)
-        yield {"key": key, "title": title, "live": live, "rows": rows, "chart": Markup(svg)}
+        yield {
+            "key": key,
+            "title": title,
+            "live": live,
+            "periods": [(label, live[period]) for period, label in _PERIODS.items()],
+            "rows": [(label, live[figure]) for figure, label in _LIVE_ROWS.items()],
+            "chart": Markup(svg),
+        }
 
 
 def _charts(name: str, mode: Document, gates: Document) -> Iterator[tuple[str, Any]]:

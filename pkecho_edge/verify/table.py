@@ -10,6 +10,7 @@ from rich.constrain import Constrain
 from rich.table import Table
 from rich.text import Text
 
+from pkecho_edge.verify.live import SLOPE_FRAMES
 from pkecho_edge.verify.words import (
     NONE,
     Document,
@@ -17,6 +18,7 @@ from pkecho_edge.verify.words import (
     call_words,
     data_words,
     fine,
+    fine_interval,
     gate_limit,
     gate_value,
     interval,
@@ -34,14 +36,14 @@ WIDTH = 100
 
 _RESULTS = {True: ("pass", "green"), False: ("FAIL", "bold red"), None: ("not measured", "yellow")}
 _PERIODS = {
-    "warming_up": "disagreement, warming up",
-    "next_window": "disagreement, next window",
-    "later": "disagreement, later",
+    "warming_up": "differing, warming up (%)",
+    "next_window": "differing, next window (%)",
+    "later": "differing, later (%)",
 }
 _LIVE_FIGURES = {
-    "slope": "slope of disagreement",
-    "flicker": "flicker",
-    "jitter": "jitter of area",
+    "slope": f"slope (% / {SLOPE_FRAMES} frames)",
+    "flicker": "flicker (%)",
+    "jitter": "jitter of area (points)",
 }
 _VERDICTS = {"pass": "bold green", "fail": "bold red", "incomplete": "bold yellow"}
 
@@ -117,15 +119,13 @@ def _accuracy_lines(mode: Document) -> Iterator[Text]:
 def _live_table(name: str, live: Document) -> Table:
     """Disagreement by time, whether it grows, and flicker: mean, interval, worst sequence."""
     table = _table(f"{name}: over time, {live_words(live)}")
-    table.add_column("", no_wrap=True)
-    for header in ("mean", "95 % interval", "worst", "unit"):
-        table.add_column(header, justify="left" if header == "unit" else "right", no_wrap=True)
-    differ = {key: live[key]["pixel_disagreement"] for key in _PERIODS}
-    figures = {label: differ[key] for key, label in _PERIODS.items() if differ[key]["n_clips"]}
-    figures |= {label: live[key] for key, label in _LIVE_FIGURES.items()}
-    for label, found in figures.items():
-        ends = NONE if found["low"] is None else f"{fine(found['low'])}..{fine(found['high'])}"
-        table.add_row(label, fine(found["mean"]), ends, fine(found["worst"]), found["unit"])
+    table.add_column("pixels, mean over sequences", no_wrap=True)
+    for header in ("mean", "95 % interval", "worst"):
+        table.add_column(header, justify="right", no_wrap=True)
+    figures = [(label, live[key]["pixel_disagreement"]) for key, label in _PERIODS.items()]
+    figures += [(label, live[key]) for key, label in _LIVE_FIGURES.items()]
+    for label, found in figures:
+        table.add_row(label, fine(found["mean"]), fine_interval(found), fine(found["worst"]))
     return table
 
 

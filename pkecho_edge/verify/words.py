@@ -11,17 +11,9 @@ from typing import Any, TypeAlias
 
 from pkecho_edge.verify.gates import AT_LEAST
 
-__all__ = ["NONE", "Document", "beat_words", "call_words", "data_words", "fine", "gate_limit"]
-__all__ += [
-    "gate_value",
-    "interval",
-    "live_words",
-    "machine_words",
-    "memory_words",
-    "number",
-    "percentage",
-]
-__all__ += ["signed"]
+__all__ = ["NONE", "Document", "beat_words", "call_words", "data_words", "fine"]
+__all__ += ["fine_interval", "gate_limit", "gate_value", "interval", "live_words"]
+__all__ += ["machine_words", "memory_words", "number", "percentage", "signed"]
 
 Document: TypeAlias = Mapping[str, Any]
 """Part of a report.json."""
@@ -40,6 +32,13 @@ def fine(value: float | None) -> str:
         return NONE
     digits = 2 if abs(value) >= 1 or not value else min(6, 2 - math.floor(math.log10(abs(value))))
     return f"{round(value, digits) + 0.0:.{digits}f}"
+
+
+def fine_interval(summary: Document) -> str:
+    """For example "0.0201..0.0360"."""
+    if summary["low"] is None or summary["high"] is None:
+        return NONE
+    return f"{fine(summary['low'])}..{fine(summary['high'])}"
 
 
 def signed(metric: str, value: float | None) -> str:
