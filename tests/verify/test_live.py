@@ -28,6 +28,8 @@ Logits = NDArray[np.float32]
 T = 4
 BEAT = [60, 70, 72, 66, 52, 42, 40, 42, 50]
 """Areas of one beat of nine frames: ED at 2, ES at 6."""
+EARLY_ES = [60, 70, 72, 66, 52, 40, 41, 42, 50]
+"""The same with ES at 5."""
 
 
 def mask(pixels: int) -> Mask:
@@ -119,9 +121,7 @@ def test_a_shifted_area_curve_shifts_ed_and_es() -> None:
 
 
 def test_the_shift_is_absolute_and_ed_and_es_are_apart() -> None:
-    early_es = [60, 70, 72, 66, 52, 40, 41, 42, 50]
-
-    row = follow(BEAT, early_es)
+    row = follow(BEAT, EARLY_ES)
 
     assert (row.ed_shift, row.es_shift) == (0, 1)
     assert row.ed_es_shift == 0.5
@@ -130,12 +130,14 @@ def test_the_shift_is_absolute_and_ed_and_es_are_apart() -> None:
 def test_the_share_of_sequences_without_a_shift() -> None:
     late = BEAT[:1] + BEAT[:-1]
 
-    found = of_patients((BEAT, BEAT), (BEAT, BEAT), (BEAT, late), ([50] * 9, [50] * 9))
+    found = of_patients(
+        (BEAT, BEAT), (BEAT, BEAT), (BEAT, late), (BEAT, EARLY_ES), ([50] * 9, [50] * 9)
+    )
 
-    assert found.unshifted == pytest.approx(100 * 2 / 3)  # of those with a beat
-    assert found.ed_es_shift.mean == pytest.approx(1 / 3)
-    assert (found.n_beats, found.n_without_beat) == (3, 1)
-    assert found.ed_es_shift.n_clips == 3
+    assert found.unshifted == pytest.approx(50)  # of those with a beat
+    assert found.ed_es_shift.mean == pytest.approx((1 + 0.5) / 4)
+    assert (found.n_beats, found.n_without_beat) == (4, 1)
+    assert found.ed_es_shift.n_clips == 4
 
 
 def test_a_beat_that_only_the_engine_misses_is_lost() -> None:
