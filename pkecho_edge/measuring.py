@@ -20,7 +20,7 @@ from pkecho_edge.data.sources import ClipSource
 from pkecho_edge.errors import CalibrationError, MissingDependency
 from pkecho_edge.runtime import Engine
 from pkecho_edge.runtime.stream import Stream
-from pkecho_edge.runtime.window import Window, stream_runner
+from pkecho_edge.runtime.window import Window, stream_runner, stream_stepper
 from pkecho_edge.stages import Observer
 from pkecho_edge.targets.base import Engine as CompiledEngine
 from pkecho_edge.targets.base import Session
@@ -28,6 +28,14 @@ from pkecho_edge.verify.accuracy import measure_accuracy
 from pkecho_edge.verify.gallery import Gallery
 from pkecho_edge.verify.gates import Gate
 from pkecho_edge.verify.html import write_html
+from pkecho_edge.verify.live import (
+    LiveResult,
+    LiveRow,
+    StepFrames,
+    follow_sequence,
+    measure_live,
+    summarize_live,
+)
 from pkecho_edge.verify.machine import machine_facts
 from pkecho_edge.verify.report import ModeResult, Report, build_report, write_report
 from pkecho_edge.verify.speed import measure_speed
@@ -74,11 +82,13 @@ class Side:
         segment: a clip, or a sequence pushed frame by frame.
         step: what is timed: a clip, or the newest frame of the window given, u8 [T, 1, H, W].
         size_bytes: of its files.
+        steps: a stream of any length, frame by frame; None for the clip engine.
     """
 
     segment: SegmentFrames
     step: Callable[[NDArray[np.uint8]], object]
     size_bytes: int
+    steps: StepFrames | None = None
 
 
 @contextmanager
@@ -103,7 +113,8 @@ def _clip_side(session: Session, engine: CompiledEngine) -> Side:
 def _stream_side(session: Session, engine: CompiledEngine) -> Side:
     (history,) = (spec for spec in engine.inputs if spec.name == "history")
     stream = Stream(Window(session, engine), history.shape[0] + 1, Postprocessing())
-    return Side(stream_runner(session, engine), _pushes(stream), engine_size(engine))
+    steps = stream_stepper(session, engine)
+    return Side(stream_runner(session, engine), _pushes(stream), engine_size(engine), steps)
 
 
 def _pushes(stream: Stream) -> Callable[[NDArray[np.uint8]], object]:
@@ -119,7 +130,8 @@ def opened_sides(engine: Engine) -> dict[str, Side]:
         if mode == "clip":
             sides[mode] = Side(engine.logits, engine.logits, size)
         else:
-            sides[mode] = Side(engine.stream_logits, _pushes(engine.stream()), size)
+            pushes = _pushes(engine.stream())
+            sides[mode] = Side(engine.stream_logits, pushes, size, engine.stream_steps)
     return sides
 
 
@@ -133,6 +145,9 @@ def measure(
     observer: Observer,
 ) -> VerifyResult:
     """Accuracy on every clip or sequence, then speed, then the gates; one mode after the other.
+
+    A stream's behaviour over time is measured on the same sequences, and on the long ones that the
+    source is asked for.
 
     Raises:
         CalibrationError: there is nothing to verify on, or a clip or patient also served
@@ -181,7 +196,9 @@ def _measure_mode(
     live = mode == "stream"
     whole = baseline_runner(network)
     baseline = baseline_stream_runner(network) if live else whole
+    length = network.config.frames
     last: list[Clip] = []
+    rows: list[LiveRow] = []
 
     def checked(clips: Iterable[Clip]) -> Iterator[Clip]:
         for clip in clips:
@@ -190,9 +207,19 @@ def _measure_mode(
             yield clip
             observer.advance()
 
+    def followed(clip: Clip, ours: NDArray[np.float32], theirs: NDArray[np.float32]) -> None:
+        pairs = zip(ours[:, 0] > 0, theirs[:, 0] > 0, strict=True)
+        rows.append(follow_sequence(clip.identifier, clip.patient, clip.source, pairs, length))
+
     observer.start(f"{mode}: accuracy", data.count if data.count < _UNLIMITED else None)
     gallery = Gallery()
-    accuracy = measure_accuracy(baseline, engine.segment, checked(data), gallery=gallery)
+    accuracy = measure_accuracy(
+        baseline,
+        engine.segment,
+        checked(data),
+        gallery=gallery,
+        watch=followed if live else None,
+    )
     if not last:
         raise CalibrationError("there is nothing to verify on", remedy="Name a folder with data")
     n_frames = sum(row.n_frames for row in accuracy.rows)
@@ -201,12 +228,40 @@ def _measure_mode(
     speed = measure_speed(
         whole,
         engine.step,
-        _window(last[0].frames, network.config.frames),
+        _window(last[0].frames, length),
         results_per_call=1 if live else None,
         engine_size_bytes=engine.size_bytes,
     )
     observer.done(f"{speed.engine.n} interleaved rounds")
-    return ModeResult(accuracy, speed), gallery
+    if not live:
+        return ModeResult(accuracy, speed), gallery
+    long = _measure_long(network, engine, data, len(rows), observer)
+    return ModeResult(accuracy, speed, summarize_live(rows, length), long), gallery
+
+
+def _measure_long(
+    network: PKEchoNet, engine: Side, data: ClipSource, n_sequences: int, observer: Observer
+) -> LiveResult | None:
+    """Live behaviour on the source's long sequences; None where none are asked for.
+
+    They are of the recordings that accuracy was measured on, the first of `n_sequences`, so none
+    served calibration.
+    """
+    from pkecho_edge.model.baseline import baseline_stepper
+
+    if data.long is None or engine.steps is None:
+        return None
+    n_frames = min(data.long.sequences, n_sequences) * data.long.frames
+    observer.start("stream: long sequences", n_frames)
+    live = measure_live(
+        baseline_stepper(network),
+        engine.steps,
+        data.long_sequences(),
+        network.config.frames,
+        progress=observer.advance,
+    )
+    observer.done(f"{live.n_sequences} sequences, {live.n_frames} frames")
+    return live
 
 
 def _window(frames: NDArray[np.uint8], length: int) -> NDArray[np.uint8]:

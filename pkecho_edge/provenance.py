@@ -24,7 +24,7 @@ from pkecho_edge.bundle.reader import Bundle
 from pkecho_edge.calibration.calibration_set import CalibrationSet
 from pkecho_edge.measuring import VerifyResult
 from pkecho_edge.targets.base import CompileOptions
-from pkecho_edge.verify.gates import verdict
+from pkecho_edge.verify.gates import UNITS, limits_of_mode, verdict
 
 if TYPE_CHECKING:
     from pkecho_edge.model.network import PKEchoNet
@@ -95,7 +95,6 @@ def _configuration(order: Order, built: Built) -> dict[str, Any]:
 
 def build_manifest(order: Order, built: Built, result: VerifyResult) -> Manifest:
     """Complete but for the files, which the writer adds."""
-    units = {"speedup": "x"}
     return Manifest(
         target=order.target,
         profile=None,
@@ -114,9 +113,9 @@ def build_manifest(order: Order, built: Built, result: VerifyResult) -> Manifest
             seed=order.seed,
         ),
         gates=tuple(
-            GateLimit(name, mode, limit, units.get(name, "points"))
+            GateLimit(name, mode, limit, UNITS[name])
             for mode in built.engines
-            for name, limit in order.limits.items()
+            for name, limit in limits_of_mode(mode, order.limits).items()
         ),
         reports=Reports(headline=_headline(result)),
     )

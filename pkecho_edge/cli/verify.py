@@ -36,6 +36,13 @@ def verify_(
     clips: Annotated[
         int | None, typer.Option(help="At most this many clips; default: all.", min=1)
     ] = None,
+    long: Annotated[
+        int | None,
+        typer.Option(help="Also follow long sequences of so many frames.", metavar="FRAMES", min=2),
+    ] = None,
+    sequences: Annotated[
+        int, typer.Option(help="How many --long sequences, one per recording.", min=1)
+    ] = 8,
     baseline: Annotated[
         Path | None,
         typer.Option(help="The checkpoint, where it cannot be found.", metavar="CHECKPOINT"),
@@ -51,6 +58,8 @@ def verify_(
     debug: DebugOption = False,
 ) -> None:
     """Measure accuracy drift and speed, check the gates, and write a report."""
+    from dataclasses import replace
+
     from pkecho_edge import pipeline
     from pkecho_edge.bundle.reader import read_bundle
     from pkecho_edge.data import sources
@@ -59,7 +68,14 @@ def verify_(
     from pkecho_edge.verify.report import render_table
 
     bundle = bundle or newest_bundle(Path())
-    size = read_bundle(bundle).manifest.preprocessing.size
+    manifest = read_bundle(bundle).manifest
+    size = manifest.preprocessing.size
+    if long is not None and all(engine.mode != "stream" for engine in manifest.engines):
+        raise UsageError(
+            "has no stream engine, so there are no long sequences to follow",
+            path=bundle,
+            remedy="Leave out --long, or compile with --mode both",
+        )
     folder = out or pipeline.report_folder(bundle)
     check_folder(folder)
     if data is None:
@@ -67,6 +83,8 @@ def verify_(
     else:
         wanted = None if split.upper() == "ALL" else split.upper()
         source = sources.dataset(data, size, split=wanted, count=clips)
+    if long is not None:
+        source = replace(source, long=sources.LongRun(long, sequences))
     limits = load_gates(gates) if gates else DEFAULT_LIMITS
     with Bars(quiet) as bars:
         result = pipeline.verify(

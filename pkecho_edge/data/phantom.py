@@ -15,6 +15,7 @@ from functools import partial
 from typing import TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pkecho_edge.data.clip import CLIP_LENGTH
 from pkecho_edge.data.phantom_anatomy import Anatomy, contraction, draw_anatomy
@@ -27,6 +28,7 @@ __all__ = [
     "PhantomSpec",
     "draw_spec",
     "phantom_clip_recording",
+    "phantom_frames",
     "phantom_recording",
     "phantom_recordings",
     "rendered",
@@ -88,12 +90,31 @@ def phantom_recording(spec: PhantomSpec, *, size: tuple[int, int] = (128, 128)) 
     Returns:
         a Recording with truth on every frame, spacing and frame rate; ED before ES.
     """
-    step = spec.anatomy.heart_rate_bpm / 60 / spec.acquisition.frame_rate_hz  # cycles per frame
+    step = _cycles_per_frame(spec)
     count = int(np.ceil((1.9 - spec.start_phase) / step))
     phases = spec.start_phase + step * np.arange(count)
     ed = int(np.argmin(np.abs(phases - 1.0)))
     es = int(np.argmin(np.abs(phases - 1.0 - spec.anatomy.systole_share)))
     return rendered_phases(spec, phases, size, ed, es)
+
+
+def phantom_frames(
+    spec: PhantomSpec, count: int, *, size: tuple[int, int] = (128, 128)
+) -> Iterator[NDArray[np.uint8]]:
+    """The first `count` frames u8 [H, W] of a heart that goes on beating, made one at a time.
+
+    They begin as `phantom_recording` does, with the same bytes, and no frame is shown twice:
+    contraction is periodic, the blood flows on and the noise is drawn anew, so nothing jumps.
+    """
+    scanner = Scanner(spec.anatomy, spec.acquisition, size, spec.seed)
+    for index in range(count):
+        phase = spec.start_phase + _cycles_per_frame(spec) * index
+        contracted = float(contraction(spec.anatomy, phase))
+        yield scanner.frame(contracted, phase * 60 / spec.anatomy.heart_rate_bpm)
+
+
+def _cycles_per_frame(spec: PhantomSpec) -> float:
+    return spec.anatomy.heart_rate_bpm / 60 / spec.acquisition.frame_rate_hz
 
 
 def phantom_clip_recording(

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pkecho_edge.data.clip import CLIP_LENGTH, Clip, clip_at, clip_indices, ed_es_clip
-from pkecho_edge.data.phantom import draw_spec, phantom_recording
+from pkecho_edge.data.phantom import PhantomSpec, draw_spec, phantom_recording
 from pkecho_edge.data.recording import Recording
-from pkecho_edge.data.sequence import sequence_indices
+from pkecho_edge.data.sequence import (
+    LongSequence,
+    long_phantom,
+    long_recording,
+    sequence_indices,
+)
 from pkecho_edge.data.standard import (
     STANDARD_COUNT,
     clip_recordings,
@@ -18,7 +23,27 @@ from pkecho_edge.data.standard import (
 )
 from pkecho_edge.errors import DatasetError, UsageError
 
-__all__ = ["ClipSource", "dataset", "phantoms", "standard_set"]
+__all__ = ["ClipSource", "LongRun", "dataset", "phantoms", "standard_set"]
+
+
+@dataclass(frozen=True)
+class LongRun:
+    """Long sequences that are wanted beside the usual ones.
+
+    Attributes:
+        frames: of each sequence, at least 2.
+        sequences: how many, one per recording, at least 1.
+    """
+
+    frames: int
+    sequences: int = 8
+
+    def __post_init__(self) -> None:
+        if self.frames < 2 or self.sequences < 1:
+            raise UsageError(
+                f"{self.sequences} sequences of {self.frames} frames",
+                remedy="Ask for at least one sequence of at least two frames",
+            )
 
 
 @dataclass(frozen=True)
@@ -35,6 +60,7 @@ class ClipSource:
         length: frames per clip.
         rule: how a dataset is split, of sides.SPLIT_RULES.
         live: whole sequences instead of clips of `length` frames, one per recording.
+        long: long sequences that `long_sequences` gives; None for none.
         skipped: what the last iteration left out, "identifier: reason" each.
     """
 
@@ -47,6 +73,7 @@ class ClipSource:
     length: int = CLIP_LENGTH
     rule: str = "own"
     live: bool = False
+    long: LongRun | None = None
     skipped: list[str] = field(default_factory=list, compare=False)
 
     def __post_init__(self) -> None:
@@ -76,13 +103,34 @@ class ClipSource:
         for recording in recordings:
             yield ed_es_clip(recording, self.size, self.length)
 
+    def long_sequences(self) -> Iterator[LongSequence]:
+        """The sequences that `long` asks for, of the first recordings of the live iteration.
+
+        There are no more than `count`, nor than there are recordings; none where `long` is None.
+
+        Raises:
+            DatasetError: as the iteration.
+        """
+        if self.long is None:
+            return
+        wanted = min(self.long.sequences, self.count)
+        source = replace(self, count=wanted, live=True, skipped=[])
+        if self.root is None:
+            for spec in source._specs():
+                yield long_phantom(spec, self.long.frames, self.size)
+            return
+        for recording, _ in source._chosen(self.root):
+            yield long_recording(recording, self.long.frames, self.size)
+
     def _whole_phantoms(self) -> Iterator[Recording]:
-        if self.seeds is None:
-            specs = standard_specs(self.count)
-        else:
-            specs = tuple(draw_spec(seed) for seed in self.seeds[: self.count])
-        for spec in specs:
+        for spec in self._specs():
             yield phantom_recording(spec, size=self.size)
+
+    def _specs(self) -> tuple[PhantomSpec, ...]:
+        """Of the first `count` phantoms."""
+        if self.seeds is None:
+            return standard_specs(self.count)
+        return tuple(draw_spec(seed) for seed in self.seeds[: self.count])
 
     def patients(self) -> frozenset[str]:
         """Of a dataset the patients that its files name, before any is decoded; else none."""
@@ -93,6 +141,11 @@ class ClipSource:
         return frozenset(open_side(self.root, self.split, self.rule).patients)
 
     def _of_dataset(self, root: Path) -> Iterator[Clip]:
+        for recording, indices in self._chosen(root):
+            yield clip_at(recording, indices, self.size)
+
+    def _chosen(self, root: Path) -> Iterator[tuple[Recording, tuple[int, ...]]]:
+        """Recording and frame numbers of each of up to `count` clips."""
         from pkecho_edge.data.dataset import iterate_clips
         from pkecho_edge.data.sides import open_side
 
@@ -105,7 +158,7 @@ class ClipSource:
             choose=self._indices,
         ):
             for indices in clips:
-                yield clip_at(recording, indices, self.size)
+                yield recording, indices
                 found += 1
                 if found == self.count:
                     return

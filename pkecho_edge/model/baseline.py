@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pkecho_edge.model.network import PKEchoNet
 
-__all__ = ["baseline_runner", "baseline_stream_runner"]
+__all__ = ["baseline_runner", "baseline_stepper", "baseline_stream_runner"]
 
 
 def baseline_runner(
@@ -32,25 +32,37 @@ def baseline_runner(
 def baseline_stream_runner(
     network: PKEchoNet,
 ) -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
-    """The network as live use sees it: u8 [N, 1, H, W], N >= 1 -> logits f32 [N, 1, H, W].
+    """`baseline_stepper` of a sequence: u8 [N, 1, H, W], N >= 1 -> logits f32 [N, 1, H, W]."""
+    steps = baseline_stepper(network)
+
+    def run(frames: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return np.stack(list(steps(frames[:, 0])))[:, None]
+
+    return run
+
+
+def baseline_stepper(
+    network: PKEchoNet,
+) -> Callable[[Iterable[NDArray[np.uint8]]], Iterator[NDArray[np.float32]]]:
+    """The network as live use sees it: frames u8 [H, W] -> logits f32 [H, W], one by one.
 
     Each frame's logits are those of the window that it ends; before the first frame lie copies of
     it. A window's frames differ from the next one's by one, so what the network makes of a frame
-    alone is made once; the figures are those of the whole network on every window.
+    alone is made once; the figures are those of the whole network on every window. Every call is a
+    new stream of any length, and draws a frame when its logits are asked for.
     """
     network.eval()
     length = network.config.frames
 
-    def run(frames: NDArray[np.uint8]) -> NDArray[np.float32]:
-        results = []
-        with torch.inference_mode():
-            window: list[Tensor] = []
-            for frame in torch.from_numpy(frames):
-                features, affinities = network.encode(frame[None].float() / 255)
+    def steps(frames: Iterable[NDArray[np.uint8]]) -> Iterator[NDArray[np.float32]]:
+        window: list[Tensor] = []
+        for frame in frames:
+            with torch.inference_mode():  # not across a yield: it would hold for the caller, too
+                pixels = torch.from_numpy(frame)[None, None].float() / 255  # [1, 1, H, W]
+                features, affinities = network.encode(pixels)
                 window = [*(window or [features] * length)[1:], features]
                 newest = network.kss(torch.cat(window))[-1][-1:]  # [1, 1, H/32, W/32]
-                results.append(network.upsample(newest, affinities))
-        logits: NDArray[np.float32] = torch.cat(results).numpy()
-        return logits
+                logits: NDArray[np.float32] = network.upsample(newest, affinities)[0, 0].numpy()
+            yield logits
 
-    return run
+    return steps

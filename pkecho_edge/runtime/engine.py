@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import weakref
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -19,7 +20,7 @@ from pkecho_edge.data.resize import resize_frames
 from pkecho_edge.errors import EnvironmentMismatch, IntegrityError, PkechoEdgeError, UsageError
 from pkecho_edge.runtime.masks import to_mask
 from pkecho_edge.runtime.stream import Stream, check_frame
-from pkecho_edge.runtime.window import Window, stream_runner
+from pkecho_edge.runtime.window import Window, stream_runner, stream_stepper
 from pkecho_edge.targets.base import Session
 
 __all__ = ["ClipResult", "Engine", "open_bundle"]
@@ -92,6 +93,20 @@ class Engine:
             UsageError: another shape or dtype.
         """
         return stream_runner(self._session("stream"), self.bundle.engine("stream"))(frames)
+
+    def stream_steps(self, frames: Iterable[NDArray[np.uint8]]) -> Iterator[NDArray[np.float32]]:
+        """The stream engine on a sequence of any length, frame by frame, at the engine's size.
+
+        Args:
+            frames: u8 [H, W] each; one is drawn when its logits are asked for.
+
+        Returns:
+            f32 [H, W] of each frame, as `stream_logits`.
+
+        Raises:
+            UsageError: another shape or dtype, when the frame is drawn.
+        """
+        return stream_stepper(self._session("stream"), self.bundle.engine("stream"))(frames)
 
     def clip(self, frames: NDArray[np.uint8]) -> ClipResult:
         """Segment T frames of any size.

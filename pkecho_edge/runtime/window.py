@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +11,7 @@ from pkecho_edge.errors import UsageError
 from pkecho_edge.targets.base import Engine as CompiledEngine
 from pkecho_edge.targets.base import Session
 
-__all__ = ["Window", "stream_runner"]
+__all__ = ["Window", "stream_runner", "stream_stepper"]
 
 
 class Window:
@@ -103,3 +103,28 @@ def stream_runner(
         return logits
 
     return run
+
+
+def stream_stepper(
+    session: Session, engine: CompiledEngine
+) -> Callable[[Iterable[NDArray[np.uint8]]], Iterator[NDArray[np.float32]]]:
+    """Live use of a stream of any length: frames u8 [H, W] -> logits f32 [H, W], one by one.
+
+    Every call is a new stream with a window of its own, and draws a frame when its logits are asked
+    for. The arrays are the caller's. It raises UsageError as `stream_runner` does.
+    """
+
+    def steps(frames: Iterable[NDArray[np.uint8]]) -> Iterator[NDArray[np.float32]]:
+        window = Window(session, engine)
+        for frame in frames:
+            if frame.dtype != np.uint8 or frame.shape != window.frame.shape:
+                raise UsageError(
+                    f"a frame is {frame.dtype} {list(frame.shape)}, "
+                    f"not uint8 {list(window.frame.shape)}",
+                    remedy="Resize and convert it as the manifest says",
+                )
+            window.frame[:] = frame
+            window.advance()
+            yield window.logits.copy()
+
+    return steps

@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, TypeAlias
+from typing import Literal, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,12 +28,27 @@ from pkecho_edge.verify.gallery import N_WORST, Gallery, how_bad
 from pkecho_edge.verify.scores import ClipRow, score_clip
 
 __all__ = ["INTERVAL_CONVENTION", "AccuracyResult", "Agreement", "ClipRow", "Drift"]
-__all__ += ["SideAccuracy", "Summary", "measure_accuracy", "segment", "summarize_rows"]
+__all__ += ["Scored", "SideAccuracy", "Summary", "measure_accuracy", "segment", "summarize"]
+__all__ += ["summarize_rows"]
 
 SegmentClip: TypeAlias = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 """u8 [T, 1, H, W] -> logits f32 [T, 1, H, W]."""
 
 INTERVAL_CONVENTION = "95 % percentile cluster bootstrap over patients, 2000 resamples, seed 0"
+
+Watch: TypeAlias = Callable[[Clip, NDArray[np.float32], NDArray[np.float32]], None]
+"""Sees a clip with the baseline's and the engine's logits, f32 [T, 1, H, W] each."""
+
+
+class Scored(Protocol):
+    """A row of figures: of what, and of whom."""
+
+    @property
+    def identifier(self) -> str: ...
+    @property
+    def patient(self) -> str: ...
+    @property
+    def source(self) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -84,12 +99,14 @@ class Drift:
 
     Attributes:
         dsc: points; above 0 the engine is worse. hd95, asd: mm or pixels; below 0 the engine is
-            worse. ef: |baseline - engine| in points, truth or not.
+            worse. hd95_px: in pixels at the clips' size, over all of them. ef: |baseline - engine|
+            in points, truth or not.
     """
 
     dsc: Summary
     hd95: Summary
     asd: Summary
+    hd95_px: Summary
     ef: Summary
 
 
@@ -152,6 +169,7 @@ def measure_accuracy(
     clips: Iterable[Clip],
     progress: Callable[[ClipRow], None] | None = None,
     gallery: Gallery | None = None,
+    watch: Watch | None = None,
 ) -> AccuracyResult:
     """Run both on every clip and compare.
 
@@ -161,6 +179,7 @@ def measure_accuracy(
             No clips at all: every figure is nan and every count 0.
         progress: called with each clip's row once it is there.
         gallery: keeps one frame of each of the worst clips; it changes no figure.
+        watch: called with each clip and both sides' logits before they are forgotten.
 
     Raises:
         EnvironmentMismatch: one of them returns another shape than the clip has.
@@ -180,6 +199,8 @@ def measure_accuracy(
         rows.append(row)
         if gallery is not None:
             gallery.offer(clip, row, *logits)
+        if watch is not None:
+            watch(clip, *logits)
         if progress is not None:
             progress(row)
     return summarize_rows(rows)
@@ -213,14 +234,15 @@ def summarize_rows(rows: Sequence[ClipRow]) -> AccuracyResult:
         baseline=_side(rows, "baseline", unit),
         engine=_side(rows, "engine", unit),
         drift=Drift(
-            dsc=_summary(rows, [r.dsc_drift for r in rows], "points", "highest"),
+            dsc=summarize(rows, [r.dsc_drift for r in rows], "points", "highest"),
             hd95=_distance(rows, [r.hd95_drift for r in rows], unit, "lowest"),
             asd=_distance(rows, [r.asd_drift for r in rows], unit, "lowest"),
-            ef=_summary(rows, [r.ef_drift for r in rows], "points", "highest"),
+            hd95_px=summarize(rows, [r.hd95_px_drift for r in rows], "px", "lowest"),
+            ef=summarize(rows, [r.ef_drift for r in rows], "points", "highest"),
         ),
         agreement=Agreement(
-            dsc=_summary(rows, [r.agreement_dsc for r in rows], "%", "lowest"),
-            pixel_disagreement=_summary(
+            dsc=summarize(rows, [r.agreement_dsc for r in rows], "%", "lowest"),
+            pixel_disagreement=summarize(
                 rows, [r.pixel_disagreement for r in rows], "% of pixels", "highest"
             ),
         ),
@@ -237,10 +259,10 @@ def _side(rows: Sequence[ClipRow], side: Literal["baseline", "engine"], unit: st
     errors = [abs(ef - true) for ef, true in zip(column("ef"), truth, strict=True)]
     per_patient = _ef_per_patient(rows, truth, column("ef"))
     return SideAccuracy(
-        dsc=_summary(rows, column("dsc"), "%", "lowest"),
+        dsc=summarize(rows, column("dsc"), "%", "lowest"),
         hd95=_distance(rows, column("hd95"), unit, "highest"),
         asd=_distance(rows, column("asd"), unit, "highest"),
-        ef_error=_summary(rows, errors, "points", "highest"),
+        ef_error=summarize(rows, errors, "points", "highest"),
         ef_bias=bland_altman(*per_patient),
         ef_pearson_r=pearson_r(*per_patient),
         empty_frames=int(sum(column("empty"))),
@@ -267,11 +289,14 @@ def _distance(
         value if row.distance_unit == unit else math.nan
         for row, value in zip(rows, values, strict=True)
     ]
-    return _summary(rows, kept, unit, worst)
+    return summarize(rows, kept, unit, worst)
 
 
-def _summary(
-    rows: Sequence[ClipRow], values: Sequence[float], unit: str, worst: Literal["lowest", "highest"]
+def summarize(
+    rows: Sequence[Scored],
+    values: Sequence[float],
+    unit: str,
+    worst: Literal["lowest", "highest"],
 ) -> Summary:
     """Mean, interval over patients and worst clip of one value per row; nan ones do not count."""
     interval = bootstrap_mean_interval(list(values), _patients(rows))
@@ -292,6 +317,6 @@ def _summary(
     )
 
 
-def _patients(rows: Sequence[ClipRow]) -> list[str]:
+def _patients(rows: Sequence[Scored]) -> list[str]:
     """Who was scanned; two datasets may number their patients alike."""
     return [f"{row.source}/{row.patient}" for row in rows]

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
-__all__ = ["MAX_POINTS", "drift_by_quality", "drift_histogram", "ef_agreement"]
-__all__ += ["latency_by_round", "latency_distribution"]
+__all__ = ["MAX_POINTS", "disagreement_by_frame", "drift_by_quality", "drift_histogram"]
+__all__ += ["ef_agreement", "latency_by_round", "latency_distribution"]
 
 MAX_POINTS = 2000
 """Clips drawn as dots in one chart; of more, those farthest from zero."""
@@ -141,7 +141,7 @@ def ef_agreement(
             axis.axhline(agreement["low"], color=_INK, lw=1, ls=dashes, label="limits of agreement")
             axis.axhline(agreement["high"], color=_INK, lw=1, ls=dashes)
         if limit is not None:
-            # The gate is on the mean of the absolute differences: a clip may lie outside.
+            # The gate is on the interval of the mean absolute difference: a clip may lie outside.
             label = f"gate on the mean |difference|, {gate_limit(limit)}"
             axis.axhline(limit["limit"], color=_LIMIT, lw=1.2, ls=":", label=label)
             axis.axhline(-limit["limit"], color=_LIMIT, lw=1.2, ls=":")
@@ -197,6 +197,48 @@ def drift_by_quality(mode: str, clips: Sequence[Document], by_quality: Document)
     )
     alt = f"DSC drift by image quality, mean and 95 % interval in points: {'; '.join(said)}."
     return _chart(f"{mode}-quality", alt, draw)
+
+
+def disagreement_by_frame(name: str, live: Document) -> str:
+    """Pixels that differ by place in the sequence, with the interval over patients.
+
+    Args:
+        name: part of the element's names.
+        live: a mode's `live` or `live_long`.
+
+    Returns:
+        An svg element; "" without a frame.
+    """
+    curve = live["curve"]
+    if not curve:
+        return ""
+    middle = [(point["first"] + point["last"]) / 2 for point in curve]
+    mean = [point["mean"] for point in curve]
+    ends = [
+        (m, p["low"], p["high"]) for m, p in zip(middle, curve, strict=True) if p["n_sequences"]
+    ]
+    known = [(m, low, high) for m, low, high in ends if low is not None and high is not None]
+
+    def draw(axis: Axes) -> None:
+        if known:
+            where, low, high = zip(*known, strict=True)
+            label = "95 % interval over patients"
+            axis.fill_between(where, low, high, color=_ENGINE, alpha=0.2, lw=0, label=label)
+        dots = "o-" if len(curve) == 1 else "-"
+        axis.plot(middle, mean, dots, ms=3, color=_ENGINE, lw=1.4, label="mean over sequences")
+        if middle[-1] >= live["length"] - 1:
+            axis.axvline(live["length"] - 1, color=_LIMIT, lw=1.2, ls="--", label="window is full")
+        axis.set_xlabel("frame of the sequence, from 0")
+        axis.set_ylabel("pixels that differ, %")
+        axis.set_ylim(bottom=0)
+        _whole_numbers(axis.xaxis)
+
+    alt = (
+        f"Pixels that differ from the baseline by frame, {live['n_sequences']} sequences of up to "
+        f"{curve[-1]['last'] + 1} frames: {number(mean[0], 4)} % at the first, "
+        f"{number(mean[-1], 4)} % at the last place."
+    )
+    return _chart(f"{name}-curve", alt, draw)
 
 
 def latency_distribution(mode: str, speed: Document) -> str:

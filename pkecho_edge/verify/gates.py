@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, TypeGuard
 
@@ -21,7 +21,8 @@ from pkecho_edge.errors import (
     UsageError,
     VerificationIncomplete,
 )
-from pkecho_edge.verify.accuracy import AccuracyResult
+from pkecho_edge.verify.accuracy import AccuracyResult, Summary
+from pkecho_edge.verify.live import LiveResult
 from pkecho_edge.verify.speed import SpeedResult
 
 if sys.version_info >= (3, 11):
@@ -29,29 +30,54 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-__all__ = ["DEFAULT_LIMITS", "MIN_PATIENTS", "OPTIONAL_LIMITS", "Gate", "Verdict"]
-__all__ += ["check_gates", "evaluate_gates", "exit_code", "load_gates", "verdict"]
+__all__ = ["AT_LEAST", "DEFAULT_LIMITS", "LIVE_GATES", "MIN_PATIENTS", "OPTIONAL_LIMITS", "UNITS"]
+__all__ += ["Gate", "Verdict", "check_gates", "evaluate_gates", "exit_code", "limits_of_mode"]
+__all__ += ["load_gates", "verdict"]
 
 Verdict: TypeAlias = Literal["pass", "fail", "incomplete"]
 
 DEFAULT_LIMITS: Mapping[str, float] = {
     "dsc_drift": 0.5,
     "dsc_drift_worst_clip": 2.0,
+    "hd95_drift": 1.0,
     "ef_drift": 1.0,
     "speedup": 1.0,
 }
-"""Gate -> limit: DSC and EF in points, at most; speedup as a factor, at least."""
+"""Gate -> limit: DSC and EF in points and HD95 in pixels, at most; speedup as a factor, at least.
 
-OPTIONAL_LIMITS = ("pixel_disagreement",)
-"""Gates that exist only where a gates file names them: mean pixels that differ, in percent."""
+Overlap, border and volume fail in different ways: a stray speck costs no DSC, a ventricle cut short
+no HD95 to speak of, and both may leave EF alone. So none stands for the others.
+"""
+
+OPTIONAL_LIMITS = ("agreement_dsc", "pixel_disagreement", "flicker", "ed_es_shift")
+"""Gates that exist only where a gates file names them, each on a mean: DSC of the engine against
+the baseline in percent, at least; pixels that differ, flicker and shift of ED and ES, at most."""
+
+LIVE_GATES = frozenset({"flicker", "ed_es_shift"})
+"""Gates of consecutive frames: a recorded clip has none, so they are of mode "stream" alone."""
+
+UNITS: Mapping[str, str] = {
+    "dsc_drift": "points",
+    "dsc_drift_worst_clip": "points",
+    "hd95_drift": "px",
+    "ef_drift": "points",
+    "speedup": "x",
+    "agreement_dsc": "%",
+    "pixel_disagreement": "% of pixels",
+    "flicker": "% of pixels",
+    "ed_es_shift": "frames",
+}
+"""Gate -> unit of its limit and its value; px are pixels at the network's size."""
 
 MIN_PATIENTS = 4
 """Fewest patients for a gate on an interval. With three, all three draws of a resample hit the
 worst patient in 1/27 = 3.7 % of cases, more than the 2.5 % beyond the interval's end: the "95 %
 interval" would just be the range of the data."""
 
+_NO_TRUTH = "no clip with ground truth"
 _SPEED_GATES = frozenset({"speedup"})
-_AT_LEAST = frozenset({"speedup"})
+AT_LEAST = frozenset({"speedup", "agreement_dsc"})
+"""Gates whose value must not be below the limit; of all others it must not be above."""
 
 
 @dataclass(frozen=True)
@@ -59,8 +85,7 @@ class Gate:
     """One limit and what came of it.
 
     Attributes:
-        name: "dsc_drift", "dsc_drift_worst_clip", "ef_drift", "finite_logits", "speedup" or
-            "pixel_disagreement".
+        name: "finite_logits", or one of DEFAULT_LIMITS and OPTIONAL_LIMITS.
         mode: "clip" or "stream".
         limit, value, unit: the value is None where it could not be measured.
         passed: True, False, or None where it could not be measured; "pass" in the report.
@@ -89,7 +114,7 @@ class Gate:
     @property
     def relation(self) -> str:
         """How a passing value stands to the limit: "<=" or ">="."""
-        return ">=" if self.name in _AT_LEAST else "<="
+        return ">=" if self.name in AT_LEAST else "<="
 
     def to_dict(self) -> dict[str, object]:
         """The report's entry: `name`, `mode`, `limit`, `value`, `unit`, `pass`, `reason`."""
@@ -115,12 +140,13 @@ def evaluate_gates(
     accuracy: AccuracyResult | None,
     speed: SpeedResult | None,
     limits: Mapping[str, float] = DEFAULT_LIMITS,
+    live: LiveResult | None = None,
 ) -> tuple[Gate, ...]:
     """Every gate of one mode, in a fixed order; none is left out because it was not measured.
 
     Args:
         mode: "clip" or "stream".
-        accuracy, speed: what was measured; None gives null gates.
+        accuracy, speed, live: what was measured; None gives null gates.
         limits: gate -> limit, as DEFAULT_LIMITS or `load_gates`.
 
     Raises:
@@ -128,51 +154,82 @@ def evaluate_gates(
     """
     check_limits(limits)
     gates = []
-    for name, limit in {**DEFAULT_LIMITS, **limits}.items():
-        value, unit, reason = _measured(name, accuracy, speed)
-        gates.append(_gate(name, mode, limit, value, unit, reason))
-    if accuracy is not None and accuracy.n_ef_lost:
-        gates = [_fail_lost_ef(g, accuracy.n_ef_lost) if g.name == "ef_drift" else g for g in gates]
+    for name, limit in limits_of_mode(mode, {**DEFAULT_LIMITS, **limits}).items():
+        gate = _gate(name, mode, limit, *_measured(name, accuracy, speed, live))
+        gates.append(_fail_lost(gate, accuracy, live))
     return (_finite_logits_gate(mode, accuracy), *gates)
 
 
-def _gate(name: str, mode: str, limit: float, value: float, unit: str, reason: str) -> Gate:
+def limits_of_mode(mode: str, limits: Mapping[str, float]) -> dict[str, float]:
+    """The limits that a mode is held to, in the same order."""
+    return {
+        name: limit for name, limit in limits.items() if mode == "stream" or name not in LIVE_GATES
+    }
+
+
+def _gate(name: str, mode: str, limit: float, value: float, reason: str) -> Gate:
+    unit = UNITS[name]
     if reason or not math.isfinite(value):
         return Gate(name, mode, limit, None, unit, None, reason or "the value is not a number")
-    passed = value >= limit if name in _AT_LEAST else value <= limit
+    passed = value >= limit if name in AT_LEAST else value <= limit
     return Gate(name, mode, limit, value, unit, passed)
 
 
 def _measured(
-    name: str, accuracy: AccuracyResult | None, speed: SpeedResult | None
-) -> tuple[float, str, str]:
-    """A gate's value, its unit and, where there is no value, the reason."""
+    name: str,
+    accuracy: AccuracyResult | None,
+    speed: SpeedResult | None,
+    live: LiveResult | None,
+) -> tuple[float, str]:
+    """A gate's value and, where there is no value, the reason."""
     if name == "speedup":
-        return (math.nan, "x", "not timed") if speed is None else (speed.speedup, "x", "")
-    unit = "% of pixels" if name == "pixel_disagreement" else "points"
+        return (math.nan, "not timed") if speed is None else (speed.speedup, "")
+    if name in LIVE_GATES:
+        if live is None:
+            return math.nan, "live behaviour was not measured"
+        if name == "flicker":
+            return _mean(live.flicker, "no sequence of two frames")
+        return _mean(live.ed_es_shift, "no sequence in which both sides have an ED and an ES")
     if accuracy is None:
-        return math.nan, unit, "accuracy was not measured"
+        return math.nan, "accuracy was not measured"
+    drift, agreement = accuracy.drift, accuracy.agreement
+    if name == "agreement_dsc":
+        return _mean(agreement.dsc, "no clips")
     if name == "pixel_disagreement":
-        summary = accuracy.agreement.pixel_disagreement
-        return summary.mean, unit, "" if summary.n_clips else "no clips"
+        return _mean(agreement.pixel_disagreement, "no clips")
     if name == "ef_drift":
-        summary = accuracy.drift.ef
-        return summary.mean, unit, "" if summary.n_clips else "no clip with an EF on both sides"
-    summary = accuracy.drift.dsc
-    if not summary.n_clips:
-        return math.nan, unit, "no clip with ground truth"
+        return _worse_end(drift.ef, drift.ef.high, "no clip with an EF on both sides")
+    if name == "hd95_drift":
+        return _worse_end(
+            drift.hd95_px, 0.0 - drift.hd95_px.low, "no frame with an HD95 on both sides"
+        )
     if name == "dsc_drift_worst_clip":
-        return summary.worst, unit, ""
+        return drift.dsc.worst, "" if drift.dsc.n_clips else _NO_TRUTH
+    return _worse_end(drift.dsc, drift.dsc.high, _NO_TRUTH)
+
+
+def _mean(summary: Summary, none: str) -> tuple[float, str]:
+    """The mean, or why there is none."""
+    return summary.mean, "" if summary.n_clips else none
+
+
+def _worse_end(summary: Summary, end: float, none: str) -> tuple[float, str]:
+    """The end of an interval at which the engine is worse, or why there is none."""
+    if not summary.n_clips:
+        return math.nan, none
     if summary.n_patients < MIN_PATIENTS:
-        few = f"{summary.n_patients} patients, an interval needs {MIN_PATIENTS}"
-        return math.nan, unit, few
-    return summary.high, unit, ""
+        return math.nan, f"{summary.n_patients} patients, an interval needs {MIN_PATIENTS}"
+    return end, ""
 
 
-def _fail_lost_ef(gate: Gate, n_lost: int) -> Gate:
-    """An EF that only the engine cannot give is a loss, not a missing measurement."""
-    reason = f"the engine gives no EF on {n_lost} clips where the baseline does"
-    return Gate(gate.name, gate.mode, gate.limit, gate.value, gate.unit, False, reason)
+def _fail_lost(gate: Gate, accuracy: AccuracyResult | None, live: LiveResult | None) -> Gate:
+    """What only the engine cannot give is a loss, not a missing measurement."""
+    reason = ""
+    if gate.name == "ef_drift" and accuracy is not None and accuracy.n_ef_lost:
+        reason = f"the engine gives no EF on {accuracy.n_ef_lost} clips where the baseline does"
+    if gate.name == "ed_es_shift" and live is not None and live.n_beats_lost:
+        reason = f"the engine has no ED and ES in {live.n_beats_lost} beats of the baseline"
+    return replace(gate, passed=False, reason=reason) if reason else gate
 
 
 def _finite_logits_gate(mode: str, accuracy: AccuracyResult | None) -> Gate:

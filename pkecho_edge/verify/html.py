@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pkecho_edge.errors import MissingDependency
 from pkecho_edge.verify import charts, words
 from pkecho_edge.verify.gallery import Gallery
+from pkecho_edge.verify.live import SLOPE_FRAMES
 from pkecho_edge.verify.pictures import picture
 from pkecho_edge.verify.report import Report, write_whole
 from pkecho_edge.verify.speed import CV_LIMIT
@@ -30,8 +31,12 @@ _GATES = {
     "finite_logits": "Clips on which the engine returns nan or infinity",
     "dsc_drift": "Mean DSC drift, upper end of its 95 % interval",
     "dsc_drift_worst_clip": "DSC drift of the worst clip",
-    "ef_drift": "EF drift, mean absolute difference",
+    "hd95_drift": "HD95 lost to the baseline, upper end of its 95 % interval",
+    "ef_drift": "Mean absolute EF drift, upper end of its 95 % interval",
+    "agreement_dsc": "DSC against the baseline, mean",
     "pixel_disagreement": "Pixels that differ from the baseline, mean",
+    "flicker": "Flicker that the baseline does not have, mean",
+    "ed_es_shift": "Shift of ED and ES against the baseline, mean",
     "speedup": "Speedup, ratio of median latencies",
 }
 """What each gate's value is."""
@@ -39,7 +44,27 @@ _GATES = {
 _VERDICTS = {"pass": "Pass", "fail": "Fail", "incomplete": "Incomplete"}
 _RESULTS = {True: "pass", False: "fail", None: "not measured"}
 _MODES = {"clip": "Recorded clips", "stream": "Live stream"}
-_CONVENTIONS = {"dsc": "DSC", "hd95": "HD95", "asd": "ASD", "ef": "EF", "fps": "Frames per second"}
+_LIVE_PARTS = {"live": "over time", "live_long": "over time, long sequences"}
+_PERIODS = {"warming_up": "warming up", "next_window": "the next window", "later": "later"}
+_LIVE_ROWS = {
+    "slope": f"Slope, % of pixels per {SLOPE_FRAMES} frames",
+    "quarter_change": "Last less first quarter, % of pixels",
+    "flicker": "Flicker, % of pixels",
+    "jitter": "Jitter of the area beside the baseline's, points",
+    "area_change_baseline": "Change of area per frame, baseline, points",
+    "area_change_engine": "the same, engine",
+}
+_CONVENTIONS = {
+    "dsc": "DSC",
+    "hd95": "HD95",
+    "hd95_drift": "HD95 drift",
+    "asd": "ASD",
+    "ef": "EF",
+    "ef_drift": "EF drift",
+    "ef_agreement": "EF agreement",
+    "ed_es_shift": "ED and ES shift",
+    "fps": "Frames per second",
+}
 
 
 def write_html(report: Report, galleries: Mapping[str, Gallery], path: Path) -> None:
@@ -122,6 +147,10 @@ def _environment() -> jinja2.Environment:
         machine_words=words.machine_words,
         call_words=words.call_words,
         data_words=words.data_words,
+        live_words=words.live_words,
+        beat_words=words.beat_words,
+        fine=words.fine,
+        fine_interval=words.fine_interval,
     )
     return environment
 
@@ -135,6 +164,7 @@ def _mode(document: Document, name: str, shown: Gallery | tuple[()]) -> dict[str
         "name": name,
         **mode,
         "gates": gates,
+        "live_parts": list(_live_parts(name, mode)),
         "charts": dict(_charts(name, mode, gates)),
         "worst": [
             {"shown": worst, "row": rows[worst.identifier], "picture": picture(worst)}
@@ -142,6 +172,25 @@ def _mode(document: Document, name: str, shown: Gallery | tuple[()]) -> dict[str
             if worst.identifier in rows
         ],
     }
+
+
+def _live_parts(name: str, mode: Document) -> Iterator[dict[str, Any]]:
+    """What was measured over time, of the sequences and of the long ones."""
+    from markupsafe import Markup
+
+    for key, title in _LIVE_PARTS.items():
+        live = mode.get(key)  # absent from the report of an earlier version
+        if live is None:
+            continue
+        svg = charts.disagreement_by_frame(f"{name}-{key}", live)
+        yield {
+            "key": key,
+            "title": title,
+            "live": live,
+            "periods": [(label, live[period]) for period, label in _PERIODS.items()],
+            "rows": [(label, live[figure]) for figure, label in _LIVE_ROWS.items()],
+            "chart": Markup(svg),
+        }
 
 
 def _charts(name: str, mode: Document, gates: Document) -> Iterator[tuple[str, Any]]:

@@ -3,8 +3,9 @@
 `report.json` is the report; the table shows the same document, so the two cannot disagree. Keys
 that outside tools may rely on: `schema`, `verdict`, `gates[] {name, mode, limit, value, unit,
 pass}`, `modes.clip` and `modes.stream`, each with `accuracy {n_clips, n_patients, baseline,
-engine, drift, agreement}` and `speed {baseline, engine, speedup}`, `machine`, `lineage`. A mode
-that was not measured is absent; a value that was not measured is null.
+engine, drift, agreement}` and `speed {baseline, engine, speedup}`, `modes.stream.live` and
+`live_long {n_sequences, n_patients, slope, flicker, ed_es_shift, curve[]}`, `machine`, `lineage`. A
+mode that was not measured is absent; a value that was not measured is null.
 """
 
 from __future__ import annotations
@@ -24,11 +25,15 @@ from typing import Any
 import numpy as np
 from rich.console import RenderableType
 
+from pkecho_edge.data.sequence import LONG_RULE
 from pkecho_edge.errors import EnvironmentMismatch, UnusableInput, UsageError
 from pkecho_edge.files import write_atomically
+from pkecho_edge.metrics.area_curve import BEAT_RULE, ED_ES_RULE
+from pkecho_edge.metrics.flicker import FLICKER_RULE, JITTER_RULE
 from pkecho_edge.metrics.surface_distance import ASD_CONVENTION, HD95_CONVENTION
 from pkecho_edge.verify.accuracy import INTERVAL_CONVENTION, AccuracyResult
 from pkecho_edge.verify.gates import DEFAULT_LIMITS, Gate, Verdict, evaluate_gates, verdict
+from pkecho_edge.verify.live import SLOPE_RULE, LiveResult, LiveRow
 from pkecho_edge.verify.scores import EF_CONVENTION, EMPTY_MASK_RULE, MASK_RULE, ClipRow
 from pkecho_edge.verify.speed import CV_LIMIT, PEAK_MEMORY_LABEL, SPEEDUP_RULE, SpeedResult
 from pkecho_edge.verify.table import document_table
@@ -49,10 +54,18 @@ FEW_PATIENTS = 20
 
 @dataclass(frozen=True)
 class ModeResult:
-    """What was measured in one mode; None for a half that was not."""
+    """What was measured in one mode; None for a part that was not.
+
+    Attributes:
+        accuracy, speed: of either mode.
+        live: of the stream mode, on the sequences that accuracy was measured on.
+        live_long: the same on long sequences, where they were asked for.
+    """
 
     accuracy: AccuracyResult | None
     speed: SpeedResult | None
+    live: LiveResult | None = None
+    live_long: LiveResult | None = None
 
 
 @dataclass(frozen=True)
@@ -131,7 +144,7 @@ def build_report(
     gates = tuple(
         gate
         for name, mode in modes.items()
-        for gate in evaluate_gates(name, mode.accuracy, mode.speed, limits)
+        for gate in evaluate_gates(name, mode.accuracy, mode.speed, limits, mode.live)
     )
     found = list(warnings)
     if calibration_clips is not None and calibration_clips < SMALL_CALIBRATION_CLIPS:
@@ -142,6 +155,9 @@ def build_report(
     for name, mode in modes.items():
         if mode.accuracy is not None:
             found += [f"{name}: {text}" for text in _accuracy_warnings(mode.accuracy)]
+        for live in (mode.live, mode.live_long):
+            if live is not None and live.n_beats_lost:
+                found.append(f"{name}: {_lost_beats_warning(live)}")
         if mode.speed is not None and mode.speed.noisy:
             found.append(f"{name}: {_noise_warning(mode.speed)}")
     return Report(modes, gates, machine, lineage, tuple(found))
@@ -168,6 +184,13 @@ def _accuracy_warnings(accuracy: AccuracyResult) -> list[str]:
     if nonfinite:
         warnings.append(f"the engine gave nan or infinite logits on {nonfinite} clips")
     return warnings
+
+
+def _lost_beats_warning(live: LiveResult) -> str:
+    return (
+        f"the engine has no ED and ES in {live.n_beats_lost} of {live.n_beats} beats of the "
+        "baseline; the others make up the mean shift"
+    )
 
 
 def _noise_warning(speed: SpeedResult) -> str:
@@ -247,10 +270,16 @@ def _conventions() -> dict[str, str]:
         "mask": MASK_RULE,
         "dsc": "percent, mean over a clip's labelled frames, then over clips",
         "hd95": HD95_CONVENTION,
+        "hd95_drift": "the gate's value is minus the lower end of the interval of hd95_px",
         "asd": ASD_CONVENTION,
         "ef": EF_CONVENTION,
         "ef_drift": "mean absolute difference between baseline and engine, in points of EF",
         "ef_agreement": "engine minus baseline, one value per patient, bias -+ 1.96 sd",
+        "flicker": FLICKER_RULE,
+        "jitter": JITTER_RULE,
+        "ed_es_shift": f"ED and ES of each beat: {ED_ES_RULE}; a beat: {BEAT_RULE}",
+        "slope": SLOPE_RULE,
+        "long_sequences": LONG_RULE,
         "empty_masks": EMPTY_MASK_RULE,
         "interval": INTERVAL_CONVENTION,
         "speedup": SPEEDUP_RULE,
@@ -265,6 +294,8 @@ def _mode_document(mode: ModeResult) -> dict[str, object]:
         "data": None if accuracy is None else _data_document(accuracy),
         "accuracy": None if accuracy is None else _accuracy_document(accuracy),
         "speed": mode.speed,
+        "live": None if mode.live is None else _live_document(mode.live),
+        "live_long": None if mode.live_long is None else _live_document(mode.live_long),
     }
 
 
@@ -325,9 +356,35 @@ def _row_document(row: ClipRow) -> dict[str, object]:
         **dataclasses.asdict(row),
         "dsc_drift": row.dsc_drift,
         "hd95_drift": row.hd95_drift,
+        "hd95_px_drift": row.hd95_px_drift,
         "asd_drift": row.asd_drift,
         "ef_drift": row.ef_drift,
     }
+
+
+_LIVE_COUNTS = (
+    "n_sequences",
+    "n_patients",
+    "n_frames",
+    "n_beats",
+    "n_beats_lost",
+    "n_without_beat",
+    "unshifted",
+)
+_LIVE_FRAMES = frozenset({"pixel_disagreement", "agreement_dsc"})
+"""Of a row: one figure per frame, too many for a report; the curve is their mean."""
+
+
+def _live_document(live: LiveResult) -> dict[str, object]:
+    """Counts first, then the figures, then a row per sequence."""
+    figures = {f.name: getattr(live, f.name) for f in dataclasses.fields(live) if f.name != "rows"}
+    counts = {name: getattr(live, name) for name in _LIVE_COUNTS}
+    return {**counts, **figures, "sequences": [_live_row_document(row) for row in live.rows]}
+
+
+def _live_row_document(row: LiveRow) -> dict[str, object]:
+    names = [f.name for f in dataclasses.fields(row) if f.name not in _LIVE_FRAMES]
+    return {name: getattr(row, name) for name in (*names, "quarter_change", "ed_es_shift")}
 
 
 def _strict(value: object) -> Any:

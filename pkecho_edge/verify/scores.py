@@ -44,6 +44,8 @@ class ClipRow:
         dsc_baseline, dsc_engine: percent, mean over the labelled frames.
         hd95_baseline, hd95_engine, asd_baseline, asd_engine: mean over the labelled frames on
             which both sides have a distance, so that both are means of the same frames.
+        hd95_px_baseline, hd95_px_engine: the same in pixels at the clip's size, whatever is known
+            of the spacing.
         undefined_distances: labelled frames left out of them.
         ef_truth, ef_baseline, ef_engine: percent; truth only where ED and ES are labelled.
         agreement_dsc: percent, engine against baseline, mean over all frames.
@@ -70,6 +72,8 @@ class ClipRow:
     hd95_engine: float
     asd_baseline: float
     asd_engine: float
+    hd95_px_baseline: float
+    hd95_px_engine: float
     undefined_distances: int
     ef_truth: float
     ef_baseline: float
@@ -92,6 +96,11 @@ class ClipRow:
     def hd95_drift(self) -> float:
         """Baseline minus engine, in `distance_unit`: below 0 the engine is worse."""
         return self.hd95_baseline - self.hd95_engine
+
+    @property
+    def hd95_px_drift(self) -> float:
+        """Baseline minus engine, in pixels: below 0 the engine is worse."""
+        return self.hd95_px_baseline - self.hd95_px_engine
 
     @property
     def asd_drift(self) -> float:
@@ -155,6 +164,8 @@ def score_clip(
         hd95_engine=_mean(distances.engine.hd95),
         asd_baseline=_mean(distances.baseline.asd),
         asd_engine=_mean(distances.engine.asd),
+        hd95_px_baseline=_mean(distances.baseline_px),
+        hd95_px_engine=_mean(distances.engine_px),
         undefined_distances=distances.n_undefined,
         ef_truth=math.nan if all_truth is None else _ef(clip, all_truth),
         ef_baseline=_ef(clip, baseline),
@@ -172,10 +183,15 @@ def score_clip(
 
 @dataclass(frozen=True)
 class _Distances:
-    """Of both sides on the labelled frames where both have one, float64 [m] each."""
+    """Of both sides on the labelled frames where both have one, float64 [m] each.
+
+    `baseline_px` and `engine_px` are HD95 in pixels.
+    """
 
     baseline: SurfaceDistances
     engine: SurfaceDistances
+    baseline_px: NDArray[np.float64]
+    engine_px: NDArray[np.float64]
     n_undefined: int
 
 
@@ -188,8 +204,19 @@ def _distances(clip: Clip, truth: Masks, baseline: Masks, engine: Masks) -> _Dis
     return _Distances(
         baseline=SurfaceDistances(hd95=ours.hd95[both], asd=ours.asd[both]),
         engine=SurfaceDistances(hd95=theirs.hd95[both], asd=theirs.asd[both]),
+        baseline_px=_hd95_px(ours, truth, baseline, spacing)[both],
+        engine_px=_hd95_px(theirs, truth, engine, spacing)[both],
         n_undefined=int(np.count_nonzero(~both)),
     )
+
+
+def _hd95_px(
+    measured: SurfaceDistances, truth: Masks, masks: Masks, spacing: tuple[float, float]
+) -> NDArray[np.float64]:
+    """HD95 float64 [M] in pixels; measured anew only where a pixel is not square."""
+    if math.isclose(*spacing, rel_tol=1e-9):
+        return measured.hd95 / spacing[0]
+    return surface_distances(truth, masks).hd95
 
 
 def _truth(clip: Clip) -> tuple[Masks, NDArray[np.intp]]:

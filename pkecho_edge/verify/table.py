@@ -10,14 +10,19 @@ from rich.constrain import Constrain
 from rich.table import Table
 from rich.text import Text
 
+from pkecho_edge.verify.live import SLOPE_FRAMES
 from pkecho_edge.verify.words import (
     NONE,
     Document,
+    beat_words,
     call_words,
     data_words,
+    fine,
+    fine_interval,
     gate_limit,
     gate_value,
     interval,
+    live_words,
     machine_words,
     memory_words,
     number,
@@ -30,6 +35,16 @@ __all__ = ["WIDTH", "document_table"]
 WIDTH = 100
 
 _RESULTS = {True: ("pass", "green"), False: ("FAIL", "bold red"), None: ("not measured", "yellow")}
+_PERIODS = {
+    "warming_up": "differing, warming up (%)",
+    "next_window": "differing, next window (%)",
+    "later": "differing, later (%)",
+}
+_LIVE_FIGURES = {
+    "slope": f"slope (% / {SLOPE_FRAMES} frames)",
+    "flicker": "flicker (%)",
+    "jitter": "jitter of area (points)",
+}
 _VERDICTS = {"pass": "bold green", "fail": "bold red", "incomplete": "bold yellow"}
 
 
@@ -44,6 +59,10 @@ def document_table(document: Document) -> RenderableType:
         gates = {gate["name"]: gate for gate in document["gates"] if gate["mode"] == name}
         if mode["accuracy"] is not None:
             parts += [_accuracy_table(name, mode, gates), *_accuracy_lines(mode)]
+        for key in ("live", "live_long"):  # absent from the report of an earlier version
+            if (live := mode.get(key)) is not None:
+                parts.append(_live_table(name, live))
+                parts.append(Text(f"ED and ES shift: {beat_words(live)}"))
         if mode["speed"] is not None:
             parts.append(_speed_table(name, mode["speed"], gates.get("speedup")))
             parts.append(Text(memory_words(mode["speed"]), style="dim"))
@@ -70,8 +89,8 @@ def _accuracy_table(name: str, mode: Document, gates: Document) -> Table:
     table.add_section()
     table.add_row("drift", *(signed(metric, drift[metric]["mean"]) for metric in metrics))
     table.add_row("95 % interval", *(interval(metric, drift[metric]) for metric in metrics))
-    by_mean = (_limit(gates.get("dsc_drift")), NONE, NONE, _limit(gates.get("ef_drift")))
-    table.add_row("  gate", *by_mean)
+    on_interval = (_limit(gates.get(f"{metric}_drift"), metric) for metric in metrics)
+    table.add_row("  gate", *on_interval)
     table.add_row("worst clip", *(signed(metric, drift[metric]["worst"]) for metric in metrics))
     table.add_row("  gate", _limit(gates.get("dsc_drift_worst_clip")), NONE, NONE, NONE)
     return table
@@ -82,7 +101,8 @@ def _accuracy_lines(mode: Document) -> Iterator[Text]:
     accuracy, empty = mode["accuracy"], mode["data"]["empty_masks"]
     agreement = accuracy["agreement"]
     yield Text(
-        "drift = baseline - engine (EF: absolute); the DSC gate is on the interval's upper end",
+        "drift = baseline - engine (EF: absolute); a gate is on the interval's end at which the "
+        "engine is worse, HD95's in pixels",
         style="dim",
     )
     yield Text(
@@ -94,6 +114,19 @@ def _accuracy_lines(mode: Document) -> Iterator[Text]:
     worst = accuracy["drift"]["dsc"]["worst_clip"]
     if worst is not None:
         yield Text(f"worst clip: {worst}")
+
+
+def _live_table(name: str, live: Document) -> Table:
+    """Disagreement by time, whether it grows, and flicker: mean, interval, worst sequence."""
+    table = _table(f"{name}: over time, {live_words(live)}")
+    table.add_column("pixels, mean over sequences", no_wrap=True)
+    for header in ("mean", "95 % interval", "worst"):
+        table.add_column(header, justify="right", no_wrap=True)
+    figures = [(label, live[key]["pixel_disagreement"]) for key, label in _PERIODS.items()]
+    figures += [(label, live[key]) for key, label in _LIVE_FIGURES.items()]
+    for label, found in figures:
+        table.add_row(label, fine(found["mean"]), fine_interval(found), fine(found["worst"]))
+    return table
 
 
 def _speed_table(name: str, speed: Document, gate: Document | None) -> Table:
@@ -136,11 +169,12 @@ def _table(title: str) -> Table:
     )
 
 
-def _limit(gate: Document | None) -> Text:
-    """For example "<= 0.5 pass"."""
+def _limit(gate: Document | None, metric: str = "") -> Text:
+    """For example "<= 0.5 pass"; pixels are named, for the column may be in mm."""
     if gate is None:
         return Text(NONE)
     word, style = _RESULTS[gate["pass"]]
     # beside four other columns there is room for one word; the line below says why
     word = "unknown" if gate["pass"] is None else word
-    return Text(f"{gate_limit(gate)} {word}", style=style)
+    unit = "px " if metric == "hd95" else ""
+    return Text(f"{gate_limit(gate)} {unit}{word}", style=style)

@@ -5,10 +5,14 @@ A figure that was not measured is a dash, never a zero.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
-__all__ = ["NONE", "Document", "call_words", "data_words", "gate_limit", "gate_value", "interval"]
+from pkecho_edge.verify.gates import AT_LEAST
+
+__all__ = ["NONE", "Document", "beat_words", "call_words", "data_words", "fine"]
+__all__ += ["fine_interval", "gate_limit", "gate_value", "interval", "live_words"]
 __all__ += ["machine_words", "memory_words", "number", "percentage", "signed"]
 
 Document: TypeAlias = Mapping[str, Any]
@@ -20,6 +24,21 @@ NONE = "-"
 def number(value: float | None, digits: int = 2) -> str:
     """For example "96.16"."""
     return NONE if value is None else f"{value:.{digits}f}"
+
+
+def fine(value: float | None) -> str:
+    """Small percentages: three significant digits, plainly, for example "0.00231"."""
+    if value is None:
+        return NONE
+    digits = 2 if abs(value) >= 1 or not value else min(6, 2 - math.floor(math.log10(abs(value))))
+    return f"{round(value, digits) + 0.0:.{digits}f}"
+
+
+def fine_interval(summary: Document) -> str:
+    """For example "0.0201..0.0360"."""
+    if summary["low"] is None or summary["high"] is None:
+        return NONE
+    return f"{fine(summary['low'])}..{fine(summary['high'])}"
 
 
 def signed(metric: str, value: float | None) -> str:
@@ -43,7 +62,7 @@ def percentage(share: float | None) -> str:
 
 def gate_limit(gate: Document) -> str:
     """For example "<= 0.5"."""
-    return f"{'>=' if gate['name'] == 'speedup' else '<='} {gate['limit']:g}"
+    return f"{'>=' if gate['name'] in AT_LEAST else '<='} {gate['limit']:g}"
 
 
 def gate_value(gate: Document) -> str:
@@ -73,6 +92,29 @@ def memory_words(speed: Document) -> str:
     return (
         f"engine {number(size, 1)} MB on disk; peak memory {number(peak, 0)} MB "
         "(whole process, both sides)"
+    )
+
+
+def live_words(live: Document) -> str:
+    """For example "8 sequences of 8 patients, 8000 frames"."""
+    return (
+        f"{live['n_sequences']} sequences of {live['n_patients']} patients, "
+        f"{live['n_frames']} frames"
+    )
+
+
+def beat_words(live: Document) -> str:
+    """How far ED and ES move, over what, and what was left out."""
+    if live["ed_es_shift"]["mean"] is None:
+        measured = "not measured"
+    else:
+        measured = (
+            f"ED {number(live['ed_shift']['mean'])}, ES {number(live['es_shift']['mean'])} frames "
+            f"on average, none in {number(live['unshifted'], 0)} % of sequences"
+        )
+    return (
+        f"{measured} ({live['n_beats']} beats, {live['n_beats_lost']} lost by the engine; "
+        f"{live['n_without_beat']} sequences without a beat)"
     )
 
 

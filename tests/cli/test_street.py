@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pkecho_edge.bundle.reader import read_bundle
 from pkecho_edge.cli import main as command_line
 from pkecho_edge.data.echonet import write_echonet
 from pkecho_edge.data.phantom import draw_spec, phantom_clip_recording, phantom_recording
@@ -117,8 +118,18 @@ def test_compile_makes_a_bundle_and_says_where(compiled: tuple[Path, Outcome]) -
     assert stream["data"]["n_frames"] > clip["data"]["n_frames"] == 50
     assert stream["data"]["n_labelled_frames"] == stream["data"]["n_frames"]
     assert {(gate["mode"], gate["name"]) for gate in report["gates"]} >= {
-        (mode, name) for mode in ("clip", "stream") for name in ("dsc_drift", "ef_drift", "speedup")
+        (mode, name)
+        for mode in ("clip", "stream")
+        for name in ("dsc_drift", "hd95_drift", "ef_drift", "speedup")
     }
+    units = {gate.name: gate.unit for gate in read_bundle(bundle).manifest.gates}
+    assert units["hd95_drift"] == "px"
+    assert units["dsc_drift"] == units["ef_drift"] == "points"
+    assert clip["live"] is stream["live_long"] is None
+    assert stream["live"]["n_sequences"] == 5
+    assert stream["live"]["n_frames"] == stream["data"]["n_frames"]
+    by_frame = stream["live"]["sequences"][0]
+    assert by_frame["identifier"] == stream["accuracy"]["clips"][0]["identifier"]
     assert any("calibrated on 4 clips" in warning for warning in report["warnings"])
 
 
@@ -193,6 +204,45 @@ def test_verify_writes_a_report_beside_the_bundle(
     assert figures["gates"]
     assert (bundle.with_suffix(".report") / "report.json").is_file()
     assert sorted(path.stat().st_mtime_ns for path in bundle.rglob("*")) == before
+
+
+def test_long_sequences_are_followed_when_they_are_asked_for(
+    compiled: tuple[Path, Outcome], dataset: Path, run: Run, tmp_path: Path
+) -> None:
+    gates = tmp_path / "gates.toml"
+    gates.write_text("[gates]\nspeedup = 0.0\nflicker = 5.0\ned_es_shift = 5.0\n")
+
+    outcome = run(
+        "verify", compiled[0], "--data", dataset, "--gates", gates, "--out", tmp_path / "out",
+        "--long", "70", "--sequences", "2", "--json", tmp_path / "figures.json",
+    )  # fmt: skip
+
+    assert outcome.code == 0, outcome.err
+    assert "2 sequences, 140 frames" in outcome.out
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    stream = figures["modes"]["stream"]
+    assert (stream["live_long"]["n_sequences"], stream["live_long"]["n_frames"]) == (2, 140)
+    assert stream["live_long"]["curve"][-1]["last"] == 69
+    assert stream["live"]["n_sequences"] == 5
+    assert figures["modes"]["clip"]["live_long"] is None
+    found = {(gate["mode"], gate["name"]): gate["pass"] for gate in figures["gates"]}
+    assert found["stream", "flicker"] is found["stream", "ed_es_shift"] is True
+    assert ("clip", "flicker") not in found
+
+
+def test_long_sequences_need_a_stream_engine(
+    compiled: tuple[Path, Outcome], run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = read_bundle(compiled[0])
+    clips = replace(real.manifest, engines=real.manifest.engines[:1])
+    assert [engine.mode for engine in clips.engines] == ["clip"]
+    without = replace(real, manifest=clips)
+    monkeypatch.setattr("pkecho_edge.bundle.reader.read_bundle", lambda _: without)
+
+    outcome = run("verify", compiled[0], "--long", "50")
+
+    assert outcome.code == 2
+    assert "no stream engine" in outcome.err
 
 
 def test_verify_fails_with_3_when_accuracy_is_out_of_bounds(

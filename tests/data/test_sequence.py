@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,8 +12,15 @@ import pytest
 from pkecho_edge.data.echonet import write_echonet
 from pkecho_edge.data.phantom import draw_spec, phantom_recording, phantom_recordings
 from pkecho_edge.data.recording import Recording
-from pkecho_edge.data.sequence import MAX_SEQUENCE, sequence_indices
-from pkecho_edge.data.sources import dataset, phantoms, standard_set
+from pkecho_edge.data.sequence import (
+    MAX_SEQUENCE,
+    forth_and_back,
+    long_phantom,
+    long_recording,
+    sequence_indices,
+)
+from pkecho_edge.data.sources import LongRun, dataset, phantoms, standard_set
+from pkecho_edge.errors import UsageError
 
 
 def recording(n_frames: int, labelled: tuple[int, ...] = (), **known: int) -> Recording:
@@ -99,3 +107,87 @@ def test_a_copied_recording_counts_once(tmp_path: Path) -> None:
 
     assert len(list(source)) == 1
     assert "the same pictures" in source.skipped[0]
+
+
+@pytest.mark.parametrize(
+    ("n_frames", "count", "expected"),
+    [
+        (1, 3, [0, 0, 0]),
+        (2, 5, [0, 1, 0, 1, 0]),
+        (4, 9, [0, 1, 2, 3, 2, 1, 0, 1, 2]),
+        (5, 3, [0, 1, 2]),
+        (3, 0, []),
+    ],
+)
+def test_forth_and_back(n_frames: int, count: int, expected: list[int]) -> None:
+    assert list(forth_and_back(n_frames, count)) == expected
+
+
+def test_forth_and_back_never_jumps() -> None:
+    played = list(forth_and_back(37, 1000))
+
+    assert {abs(b - a) for a, b in itertools.pairwise(played)} == {1}
+    assert set(played) == set(range(37))
+
+
+def test_no_frames_cannot_be_played() -> None:
+    with pytest.raises(UsageError):
+        next(forth_and_back(0, 5))
+
+
+def test_a_long_phantom_begins_as_its_recording_and_beats_on() -> None:
+    spec = draw_spec(3)
+    whole = phantom_recording(spec, size=(32, 32))
+
+    long = long_phantom(spec, 3 * len(whole.frames), (32, 32))
+    frames = np.stack(list(long.frames()))
+
+    assert len(frames) == long.n_frames
+    assert long.patient == whole.patient
+    np.testing.assert_array_equal(frames[: len(whole.frames)], whole.frames)
+    np.testing.assert_array_equal(next(long.frames()), frames[0])  # anew at every call
+    assert len(np.unique(frames, axis=0)) == len(frames)  # no frame twice
+    # nothing jumps where the recording ends: the step there is like any other
+    steps = np.abs(np.diff(frames.astype(float), axis=0)).mean(axis=(1, 2))
+    assert steps[len(whole.frames) - 1 :].max() < 1.5 * steps[: len(whole.frames) - 1].max()
+
+
+def test_a_recording_that_is_longer_is_cut() -> None:
+    frames = np.arange(50, dtype=np.uint8)[:, None, None] * np.ones((1, 8, 8), dtype=np.uint8)
+    of_fifty = replace(recording(1), frames=frames)
+
+    short = long_recording(of_fifty, 20, (8, 8))
+    long = long_recording(of_fifty, 120, (8, 8))
+
+    assert [int(frame[0, 0]) for frame in short.frames()] == list(range(20))
+    assert [int(frame[0, 0]) for frame in long.frames()] == list(forth_and_back(50, 120))
+    assert short.identifier == "r@20 frames:8x8"
+
+
+def test_long_sequences_are_of_the_recordings_that_are_verified(tmp_path: Path) -> None:
+    recordings = list(phantom_recordings([draw_spec(i) for i in range(4)], size=(64, 64)))
+    write_echonet(tmp_path / "d", (replace(one, split="TEST") for one in recordings))
+    run = LongRun(300, 2)
+    folder = replace(dataset(tmp_path / "d", (96, 96), count=3), long=run)
+    drawn = replace(phantoms(range(10, 13), (96, 96)), long=run)
+    standard = replace(standard_set((96, 96), 1), long=run)
+
+    for source, n_sequences in ((folder, 2), (drawn, 2), (standard, 1)):
+        live = replace(source, live=True)
+        patients = [clip.patient for clip in live]
+        found = list(live.long_sequences())
+
+        assert [sequence.patient for sequence in found] == patients[:n_sequences]
+        assert all(sequence.n_frames == 300 for sequence in found)
+        assert next(found[0].frames()).shape == (96, 96)
+    assert sum(1 for _ in next(iter(folder.long_sequences())).frames()) == 300
+
+
+def test_no_long_sequences_unless_they_are_asked_for() -> None:
+    assert list(phantoms(range(3), (96, 96)).long_sequences()) == []
+
+
+@pytest.mark.parametrize(("frames", "sequences"), [(1, 8), (0, 8), (1000, 0)])
+def test_a_long_run_of_nothing_is_refused(frames: int, sequences: int) -> None:
+    with pytest.raises(UsageError):
+        LongRun(frames, sequences)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any
 
@@ -11,7 +12,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from pkecho_edge.errors import UsageError
-from pkecho_edge.metrics.area_curve import find_ed_es
+from pkecho_edge.metrics.area_curve import find_ed_es, split_beats
 
 AREAS = st.lists(st.integers(0, 20).map(float), min_size=1, max_size=30)
 
@@ -79,3 +80,63 @@ def test_the_unit_does_not_matter(areas: list[float], factor: float) -> None:
 def test_what_are_no_areas_is_refused(areas: Any) -> None:
     with pytest.raises(UsageError, match="area"):
         find_ed_es(areas)
+
+
+BEAT = [80, 95, 100, 90, 70, 55, 50, 55, 70]
+"""One beat of nine frames: ED at 2, ES at 6."""
+
+
+def test_each_whole_beat_is_a_piece_of_its_own() -> None:
+    areas = BEAT * 5
+
+    beats = split_beats(areas)
+
+    assert len(beats) == 3  # nobody saw the first one rise, nor the last one end
+    assert all(beat.stop - beat.start == len(BEAT) for beat in beats)
+    for index, beat in enumerate(beats):
+        found = find_ed_es(areas[beat])
+        assert found is not None
+        ed, es = found
+        # the rise above 83.3, a frame before ED, begins the next one
+        assert (beat.start + ed, beat.start + es) == (9 * (index + 1) + 2, 9 * (index + 1) + 6)
+
+
+def test_a_pixel_more_in_another_beat_moves_no_ed() -> None:
+    ours, theirs = BEAT * 5, BEAT * 5
+    ours[11] += 1
+    theirs[29] += 1
+    whole = find_ed_es(ours), find_ed_es(theirs)
+    assert whole[0] != whole[1]  # two beats apart, for nothing
+
+    for beat in split_beats(ours):
+        assert find_ed_es(ours[beat]) == find_ed_es(theirs[beat])
+
+
+@pytest.mark.parametrize(
+    "areas",
+    [
+        pytest.param([7], id="one frame"),
+        pytest.param([7, 7, 7, 7], id="nothing moves"),
+        pytest.param([0, 0, math.nan], id="no mask at all"),
+        pytest.param([40, 38, 33, 27, 22, 20], id="from ED to ES"),
+        pytest.param(BEAT, id="one beat"),
+        pytest.param(BEAT[5:] + BEAT[:5], id="from ES to ES"),
+    ],
+)
+def test_without_a_second_rise_there_is_one_piece(areas: list[float]) -> None:
+    assert split_beats(areas) == [slice(0, len(areas))]
+
+
+@given(areas=AREAS)
+def test_pieces_follow_one_another(areas: list[float]) -> None:
+    beats = split_beats(areas)
+
+    assert beats
+    assert all(a.stop == b.start for a, b in itertools.pairwise(beats))
+    assert all(0 <= beat.start < beat.stop <= len(areas) for beat in beats)
+
+
+def test_beats_of_what_is_no_curve_are_refused() -> None:
+    for bad in ([], [-1.0, 2.0], [math.inf]):
+        with pytest.raises(UsageError):
+            split_beats(bad)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
 
-from pkecho_edge.model.baseline import baseline_runner, baseline_stream_runner
+from pkecho_edge.model.baseline import baseline_runner, baseline_stepper, baseline_stream_runner
 from pkecho_edge.model.configuration import NetworkConfig, Widths
 from pkecho_edge.model.network import PKEchoNet
 
@@ -54,3 +56,22 @@ def test_every_stream_begins_anew(network: PKEchoNet, frames: NDArray[np.uint8])
     run(frames[3:])
 
     np.testing.assert_array_equal(run(frames[:3]), first)
+
+
+def test_a_stream_of_any_length_goes_frame_by_frame(
+    network: PKEchoNet, frames: NDArray[np.uint8]
+) -> None:
+    drawn: list[int] = []
+
+    def source() -> Iterator[NDArray[np.uint8]]:
+        for index, frame in enumerate(frames[:, 0]):
+            drawn.append(index)
+            yield frame
+
+    steps = baseline_stepper(network)(source())
+
+    first = next(steps)
+    assert drawn == [0]
+    assert not torch.is_inference_mode_enabled()  # in between, the caller may do anything
+    found = np.stack([first, *steps])
+    np.testing.assert_array_equal(found, baseline_stream_runner(network)(frames)[:, 0])

@@ -86,6 +86,7 @@ def test_a_clip_that_is_none_is_refused(engine: Engine, shape: tuple[int, ...]) 
 def test_a_full_window_is_the_clips_last_frame(engine: Engine, frames: Frames) -> None:
     pushed = engine.stream_logits(frames)
 
+    np.testing.assert_array_equal(np.array(list(engine.stream_steps(frames[:, 0]))), pushed[:, 0])
     for last in range(3, len(frames)):
         expected = engine.logits(frames[last - 3 : last + 1])[-1]
         assert np.abs(pushed[last] - expected).max() < 1e-3 * np.abs(expected).max()
@@ -134,6 +135,7 @@ def test_a_closed_engine_refuses_everything(bundle: Path, frames: Frames) -> Non
         lambda: engine.logits(frames[:4]),
         lambda: engine.clip(frames[:4, 0]),
         lambda: engine.stream_logits(frames),
+        lambda: engine.stream_steps(frames[:, 0]),
         engine.stream,
         engine.self_test,
         lambda: stream.push(frames[1, 0]),

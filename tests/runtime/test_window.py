@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pkecho_edge import targets
 from pkecho_edge.errors import UsageError
 from pkecho_edge.model.network import PKEchoNet
-from pkecho_edge.runtime.window import Window, stream_runner
+from pkecho_edge.runtime.window import Window, stream_runner, stream_stepper
 from pkecho_edge.targets.base import Engine as CompiledEngine
 from pkecho_edge.targets.base import Session
 
@@ -96,6 +96,36 @@ def test_a_sequence_that_does_not_fit_is_refused(
 ) -> None:
     with pytest.raises(UsageError, match="not uint8"):
         stream_runner(session, compiled["stream"])(wrong)
+
+
+def test_frame_by_frame_it_is_the_same_stream(
+    session: Session, compiled: dict[str, CompiledEngine], frames: Frames
+) -> None:
+    steps = stream_stepper(session, compiled["stream"])
+    drawn: list[int] = []
+
+    def source() -> Iterator[Frames]:
+        for index, frame in enumerate(frames[:, 0]):
+            drawn.append(index)
+            yield frame
+
+    under_way = steps(source())
+    first = next(under_way)
+    assert drawn == [0]
+    other = list(steps(frames[::-1, 0]))  # a second stream has a window of its own
+    found = [first, *under_way]
+
+    whole = stream_runner(session, compiled["stream"])
+    np.testing.assert_array_equal(np.array(found), whole(frames)[:, 0])
+    np.testing.assert_array_equal(np.array(other), whole(frames[::-1])[:, 0])
+
+
+@pytest.mark.parametrize("wrong", [np.zeros((96, 96), np.uint8), np.zeros((96, 128), np.float32)])
+def test_a_frame_that_does_not_fit_is_refused(
+    session: Session, compiled: dict[str, CompiledEngine], wrong: Frames
+) -> None:
+    with pytest.raises(UsageError, match="not uint8"):
+        next(stream_stepper(session, compiled["stream"])([wrong]))
 
 
 def grey(window: Window, *values: int, anew: bool = False) -> None:

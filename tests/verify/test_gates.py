@@ -24,15 +24,19 @@ from pkecho_edge.errors import (
 from pkecho_edge.verify.accuracy import AccuracyResult, measure_accuracy
 from pkecho_edge.verify.gates import (
     DEFAULT_LIMITS,
+    LIVE_GATES,
     MIN_PATIENTS,
     OPTIONAL_LIMITS,
+    UNITS,
     Gate,
     check_gates,
     evaluate_gates,
     exit_code,
+    limits_of_mode,
     load_gates,
     verdict,
 )
+from pkecho_edge.verify.live import LiveResult, follow_sequence, summarize_live
 from pkecho_edge.verify.speed import SpeedResult
 
 Network = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
@@ -68,6 +72,7 @@ def test_an_engine_that_erodes_fails_with_3(
         "finite_logits": True,
         "dsc_drift": False,
         "dsc_drift_worst_clip": False,
+        "hd95_drift": True,  # by one pixel, which is the limit
         "ef_drift": False,
         "speedup": True,
     }
@@ -122,7 +127,8 @@ def test_an_interval_needs_enough_patients_however_many_clips(
 
     found = results(evaluate_gates("clip", measure_accuracy(baseline, baseline, clips), None))
 
-    assert found["dsc_drift"] is (True if n_patients >= MIN_PATIENTS else None)
+    for name in ("dsc_drift", "hd95_drift", "ef_drift"):
+        assert found[name] is (True if n_patients >= MIN_PATIENTS else None)
     assert found["dsc_drift_worst_clip"] is True
 
 
@@ -134,6 +140,188 @@ def test_the_dsc_gate_is_on_the_upper_end_of_the_interval(unchanged: AccuracyRes
 
     (found,) = (gate for gate in gates if gate.name == "dsc_drift")
     assert (found.value, found.passed) == (0.6, False)
+
+
+@pytest.mark.parametrize(
+    ("name", "field", "ends"),
+    [
+        ("dsc_drift", "dsc", (-9.0, 0.5)),
+        ("ef_drift", "ef", (0.0, 1.0)),
+        ("hd95_drift", "hd95_px", (-1.0, 9.0)),  # the lower end is where the engine is worse
+    ],
+)
+def test_a_gate_on_an_interval_holds_at_exactly_its_limit(
+    unchanged: AccuracyResult, name: str, field: str, ends: tuple[float, float]
+) -> None:
+    def passed(low: float, high: float) -> bool | None:
+        summary = dataclasses.replace(getattr(unchanged.drift, field), low=low, high=high)
+        drift = dataclasses.replace(unchanged.drift, **{field: summary})
+        accuracy = dataclasses.replace(unchanged, drift=drift)
+        return results(evaluate_gates("clip", accuracy, None))[name]
+
+    assert passed(*ends) is True
+    assert passed(ends[0] - 1e-9, ends[1] + 1e-9) is False
+
+
+def test_hd95_is_gated_in_pixels_whatever_the_spacing(
+    make_clip: MakeClip, baseline: Network, eroding_engine: Network
+) -> None:
+    """An engine that erodes by a pixel all around loses a pixel; of 0.2 x 0.7 mm or unknown."""
+    for spacing in (None, (0.3, 0.3), (0.2, 0.7)):
+        clips = [make_clip(f"p{index}", spacing_mm=spacing) for index in range(4)]
+        accuracy = measure_accuracy(baseline, eroding_engine, clips)
+
+        (found,) = (g for g in evaluate_gates("clip", accuracy, None) if g.name == "hd95_drift")
+
+        assert found.value == pytest.approx(1)
+        assert found.unit == "px"
+
+
+def test_an_engine_that_loses_two_pixels_of_border_fails(
+    five_clips: list[Clip], baseline: Network, eroding_engine: Network
+) -> None:
+    def twice(frames: NDArray[np.uint8]) -> NDArray[np.float32]:
+        once = np.where(eroding_engine(frames) > 0, 200, 0).astype(np.uint8)
+        return eroding_engine(once)
+
+    found = evaluate_gates("clip", measure_accuracy(baseline, twice, five_clips), None)
+
+    assert results(found)["hd95_drift"] is False
+
+
+def test_hd95_without_truth_is_not_measured(make_clip: MakeClip, baseline: Network) -> None:
+    clips = [make_clip(f"p{index}", truth=False) for index in range(5)]
+
+    gates = evaluate_gates("clip", measure_accuracy(baseline, baseline, clips), None)
+
+    (found,) = (gate for gate in gates if gate.name == "hd95_drift")
+    assert found.passed is None
+    assert "HD95" in found.reason
+
+
+@pytest.mark.parametrize(
+    ("limit", "passed"), [(99.0, True), (99.5, True), (99.50001, False), (100.0, False)]
+)
+def test_agreement_must_not_fall_below_its_limit(
+    unchanged: AccuracyResult, limit: float, passed: bool
+) -> None:
+    dsc = dataclasses.replace(unchanged.agreement.dsc, mean=99.5)
+    agreement = dataclasses.replace(unchanged.agreement, dsc=dsc)
+    accuracy = dataclasses.replace(unchanged, agreement=agreement)
+
+    gates = evaluate_gates("clip", accuracy, None, {"agreement_dsc": limit})
+
+    (found,) = (gate for gate in gates if gate.name == "agreement_dsc")
+    assert (found.value, found.passed, found.relation) == (99.5, passed, ">=")
+
+
+BEAT = (60, 70, 72, 66, 52, 42, 40, 42, 50)
+
+
+def live_of(*sides: tuple[tuple[int, ...], tuple[int, ...]]) -> LiveResult:
+    """Areas (baseline, engine) of one sequence of each patient, of 1,000 pixels."""
+
+    def mask(pixels: int) -> NDArray[np.bool_]:
+        return np.arange(1000).reshape(10, 100) < pixels
+
+    rows = [
+        follow_sequence(
+            f"s{index}",
+            f"p{index}",
+            "test",
+            [(mask(a), mask(b)) for a, b in zip(*pair, strict=True)],
+            4,
+        )
+        for index, pair in enumerate(sides)
+    ]
+    return summarize_live(rows, 4)
+
+
+LIVE_LIMITS = {"flicker": 0.4, "ed_es_shift": 1.0}
+
+
+def test_live_gates_are_of_the_stream_alone(unchanged: AccuracyResult) -> None:
+    gates = evaluate_gates("clip", unchanged, None, LIVE_LIMITS)
+
+    assert LIVE_GATES.isdisjoint(results(gates))
+    assert set(OPTIONAL_LIMITS) >= LIVE_GATES
+    assert LIVE_GATES.isdisjoint(results(evaluate_gates("stream", unchanged, None)))
+    assert limits_of_mode("clip", {"speedup": 1, **LIVE_LIMITS}) == {"speedup": 1}
+    assert limits_of_mode("stream", LIVE_LIMITS) == LIVE_LIMITS
+
+
+def test_live_gates_at_exactly_their_limits(unchanged: AccuracyResult) -> None:
+    late = BEAT[:1] + BEAT[:-1]
+    flickers = tuple(area + 4 * (index % 2) for index, area in enumerate((100,) * 9))
+
+    shifted = evaluate_gates("stream", unchanged, None, LIVE_LIMITS, live_of((BEAT, late)))
+    restless = evaluate_gates(
+        "stream", unchanged, None, {"flicker": 0.4}, live_of(((100,) * 9, flickers))
+    )
+
+    assert results(shifted)["ed_es_shift"] is True
+    assert results(restless)["flicker"] is True
+    limits = {"ed_es_shift": 0.999, "flicker": 0.3999}
+    assert (
+        results(evaluate_gates("stream", None, None, limits, live_of((BEAT, late))))["ed_es_shift"]
+        is False
+    )
+    assert (
+        results(evaluate_gates("stream", None, None, limits, live_of(((100,) * 9, flickers))))[
+            "flicker"
+        ]
+        is False
+    )
+
+
+def test_live_gates_that_could_not_be_measured_are_null(unchanged: AccuracyResult) -> None:
+    still = live_of(((50,) * 9, (50,) * 9))
+    one = live_of(((50,), (50,)))
+
+    for live, expected in ((None, (None, None)), (still, (True, None)), (one, (None, None))):
+        found = results(evaluate_gates("stream", unchanged, None, LIVE_LIMITS, live))
+        assert (found["flicker"], found["ed_es_shift"]) == expected
+
+
+def test_a_beat_that_only_the_engine_lacks_fails(unchanged: AccuracyResult) -> None:
+    live = live_of((BEAT, BEAT), (BEAT, (50,) * 9))
+
+    gates = evaluate_gates("stream", unchanged, None, LIVE_LIMITS, live)
+
+    (found,) = (gate for gate in gates if gate.name == "ed_es_shift")
+    assert (found.value, found.passed) == (0, False)  # over the other: would pass
+    assert "1 beats" in found.reason
+
+
+def test_every_gate_has_a_unit() -> None:
+    assert set(UNITS) == {*DEFAULT_LIMITS, *OPTIONAL_LIMITS}
+
+
+GATES = Path(__file__).parents[2] / "docs" / "gates"
+
+
+def test_the_shipped_gates_can_be_loaded_and_are_stricter_than_the_default_ones() -> None:
+    strict, double = (load_gates(GATES / f"{name}.toml") for name in ("int8", "int8-tensorrt"))
+
+    assert strict == {
+        "dsc_drift": 0.05,
+        "dsc_drift_worst_clip": 0.8,
+        "hd95_drift": 0.05,
+        "ef_drift": 0.3,
+        "speedup": 1.0,
+        "agreement_dsc": 99.8,
+        "pixel_disagreement": 0.05,
+    }
+    for name, limit in strict.items():
+        if name == "speedup":
+            assert double[name] == limit
+        elif name == "agreement_dsc":
+            assert 100 - double[name] == pytest.approx(2 * (100 - limit))
+        else:
+            assert double[name] == pytest.approx(2 * limit)
+            assert double[name] <= DEFAULT_LIMITS.get(name, math.inf)
+    assert set(double) == set(strict)
+    assert {path.name for path in GATES.iterdir()} == {"int8.toml", "int8-tensorrt.toml"}
 
 
 def test_what_was_not_measured_at_all_is_null() -> None:

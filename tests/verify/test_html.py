@@ -6,7 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -23,9 +23,11 @@ from pkecho_edge.measuring import VerifyResult, write_reports
 from pkecho_edge.verify.accuracy import measure_accuracy
 from pkecho_edge.verify.gallery import Gallery
 from pkecho_edge.verify.html import render_html, write_html
+from pkecho_edge.verify.live import LiveResult, follow_sequence, summarize_live
 from pkecho_edge.verify.machine import machine_facts
 from pkecho_edge.verify.report import ModeResult, Report, build_report
 from pkecho_edge.verify.speed import SpeedResult
+from pkecho_edge.verify.words import fine
 
 Network = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 MakeClip = Callable[..., Clip]
@@ -109,7 +111,7 @@ def test_it_shows_the_verdict_and_the_figures_of_the_report(failing: Measured) -
 
     text = Reader(failing.page).text
 
-    assert "Fail 1 of 5 gates passed, 4 failed, 0 not measured" in text
+    assert "Fail 2 of 6 gates passed, 4 failed, 0 not measured" in text
     drift, speed = clip["accuracy"]["drift"], clip["speed"]
     assert f"DSC drift, mean {drift['dsc']['mean']:+.2f} points" in text
     assert f"95 % interval {drift['dsc']['low']:+.2f}..{drift['dsc']['high']:+.2f}" in text
@@ -242,6 +244,71 @@ def test_both_modes_stand_on_one_page(failing: Measured) -> None:
     assert "Live stream: accuracy" in page
 
 
+@pytest.fixture
+def live(failing: Measured, make_clip: MakeClip) -> Measured:
+    """A stream followed over time, on short sequences and on long ones."""
+
+    def masks(sides: Iterator[int]) -> list[NDArray[np.bool_]]:
+        return [np.arange(1000).reshape(10, 100) < side for side in sides]
+
+    def result(n_frames: int) -> LiveResult:
+        rows = []
+        for patient in range(4):
+            beat = [400 + int(100 * np.cos(index / 3)) for index in range(n_frames)]
+            grown = [area + index // 20 + patient for index, area in enumerate(beat)]
+            pairs = zip(masks(iter(beat)), masks(iter(grown)), strict=True)
+            rows.append(follow_sequence(f"s{patient}{EVIL}", f"p{patient}", "camus", pairs, 10))
+        return summarize_live(rows, 10)
+
+    mode = replace(failing.report.modes["clip"], live=result(40), live_long=result(200))
+    report = build_report({"stream": mode}, machine_facts(), LINEAGE)
+    return Measured(report, failing.gallery)
+
+
+def test_live_behaviour_is_on_the_page(live: Measured) -> None:
+    document = live.report.to_dict()["modes"]["stream"]["live"]
+
+    reader = Reader(live.page)
+
+    assert "Live stream: over time Both sides were fed the same 4 sequences" in reader.text
+    assert "over time, long sequences" in reader.text
+    assert f"warming up {fine(document['warming_up']['pixel_disagreement']['mean'])}" in reader.text
+    slope = document["slope"]
+    assert (
+        f"Slope, % of pixels per 1000 frames {fine(slope['mean'])} "
+        f"{fine(slope['low'])}..{fine(slope['high'])} {fine(slope['worst'])}"
+    ) in reader.text
+    assert "(4 beats, 0 lost by the engine; 0 sequences without a beat)" in reader.text
+    labels = [a["aria-label"] or "" for _, a in reader.elements if a.get("role") == "img"]
+    assert sum("Pixels that differ from the baseline by frame" in text for text in labels) == 2
+    assert "4 sequences of up to 200 frames" in " ".join(labels)
+    names = [a["id"] for _, a in reader.elements if a.get("id")]
+    assert len(names) == len(set(names))
+    assert "<script" not in live.page
+
+
+def test_a_report_from_before_live_behaviour_is_a_page_too(failing: Measured) -> None:
+    document = failing.report.to_dict()
+    for mode in document["modes"].values():
+        del mode["live"], mode["live_long"], mode["accuracy"]["drift"]["hd95_px"]
+
+    text = Reader(render_html(document, {"clip": failing.gallery})).text
+
+    assert "over time" not in text
+
+
+def test_sequences_of_no_frame_or_one_are_a_page_too(failing: Measured) -> None:
+    mask = np.zeros((4, 4), dtype=np.bool_)
+    for n_frames in (0, 1):
+        row = follow_sequence("s", "p", "camus", [(mask, mask)] * n_frames, 10)
+        mode = replace(failing.report.modes["clip"], live=summarize_live([row], 10))
+
+        text = Reader(render_html(build_report({"stream": mode}, {}, {}).to_dict(), {})).text
+
+        assert f"1 sequences of 1 patients, {n_frames} frames" in text
+        assert not re.search(r"\bnan (%|points|frames)", text)
+
+
 def test_synthetic_data_is_said_at_the_top(
     measure: Measure, make_clip: MakeClip, baseline: Network, failing: Measured
 ) -> None:
@@ -331,7 +398,11 @@ CHROMIUM = shutil.which("chromium")
 
 @pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
 @pytest.mark.parametrize("width", [500, 1200])  # 500: headless Chromium's narrowest window
-def test_a_browser_shows_it_without_overflow(failing: Measured, tmp_path: Path, width: int) -> None:
+@pytest.mark.parametrize("shown", ["failing", "live"])
+def test_a_browser_shows_it_without_overflow(
+    shown: str, request: pytest.FixtureRequest, tmp_path: Path, width: int
+) -> None:
+    failing: Measured = request.getfixturevalue(shown)
     page = tmp_path / "page.html"
     # The page itself lets no script run; its copy may, to say how wide it came out.
     policy = re.compile('<meta http-equiv="Content-Security-Policy"[^>]*>')

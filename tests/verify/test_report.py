@@ -16,6 +16,7 @@ from rich.console import Console
 from pkecho_edge.data.clip import Clip
 from pkecho_edge.errors import EnvironmentMismatch, UnusableInput, UsageError
 from pkecho_edge.verify.accuracy import AccuracyResult, measure_accuracy
+from pkecho_edge.verify.live import follow_sequence, summarize_live
 from pkecho_edge.verify.machine import machine_facts
 from pkecho_edge.verify.report import (
     REPORT_SCHEMA,
@@ -104,6 +105,57 @@ def test_a_report_says_on_what_and_by_which_rules(failing: Report) -> None:
     assert rows[0]["dsc_drift"] == pytest.approx(rows[0]["dsc_baseline"] - rows[0]["dsc_engine"])
     assert len(rows[0]["content_sha256"]) == 64
     assert len(document["modes"]["clip"]["accuracy"]["worst_clips"]) == 5
+
+
+def test_live_behaviour_is_of_the_stream_and_null_where_it_was_not_measured(
+    unchanged: AccuracyResult, time_sides: TimeSides
+) -> None:
+    masks = [np.arange(100).reshape(10, 10) < 50 + index for index in range(30)]
+    row = follow_sequence("s", "p", "camus", zip(masks, masks, strict=True), 10)
+    live = summarize_live([row], 10)
+    mode = ModeResult(unchanged, time_sides(40, 10), live=live)
+
+    report = build_report({"clip": ModeResult(unchanged, None), "stream": mode}, {}, {})
+    modes = strict(report.to_json())["modes"]
+
+    assert modes["clip"]["live"] is modes["clip"]["live_long"] is modes["stream"]["live_long"]
+    assert modes["clip"]["live"] is None
+    found = modes["stream"]["live"]
+    assert (found["n_sequences"], found["n_patients"], found["n_frames"]) == (1, 1, 30)
+    assert found["length"] == 10
+    assert found["warming_up"]["pixel_disagreement"]["mean"] == 0
+    assert found["slope"]["low"] is None  # one patient
+    assert found["curve"][0] == {
+        "first": 0, "last": 0, "mean": 0, "low": None, "high": None, "n_sequences": 1,
+    }  # fmt: skip
+    (sequence,) = found["sequences"]
+    assert sequence["identifier"] == "s"
+    assert "pixel_disagreement" not in sequence  # a figure per frame
+    assert sequence["quarter_change"] == 0
+    text = text_of(report, width=80)
+    assert "stream: over time, 1 sequences of 1 patients, 30 frames" in text
+    assert "…" not in text
+    assert {"flicker", "jitter", "slope", "ed_es_shift", "long_sequences"} <= set(
+        strict(report.to_json())["conventions"]
+    )
+
+
+def test_beats_that_only_the_engine_lacks_are_a_warning(unchanged: AccuracyResult) -> None:
+    beat = [np.arange(100).reshape(10, 10) < side for side in (40, 60, 70, 60, 40, 30, 35)]
+    row = follow_sequence("s", "p", "camus", [(mask, beat[0]) for mask in beat], 4)
+    mode = ModeResult(unchanged, None, live=summarize_live([row], 4))
+
+    warnings = build_report({"stream": mode}, {}, {}).warnings
+
+    assert any("no ED and ES in 1 of 1 beats" in warning for warning in warnings)
+
+
+def test_the_table_of_an_earlier_report_has_no_live_part(failing: Report) -> None:
+    document = failing.to_dict()
+    for mode in document["modes"].values():
+        del mode["live"], mode["live_long"]
+
+    assert "over time" not in text_of(document)
 
 
 def test_both_accuracy_and_speed_failing_is_a_failure(failing: Report) -> None:
