@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +101,11 @@ class Workbench:
             found = merge_activations(list(observe(path, self.calibration)))
             self._graphs[smoothing] = FloatGraph(path, found)
         return self._graphs[smoothing]
+
+    def with_statistics(self, smoothing: float, graph: FloatGraph) -> Workbench:
+        """The same bench, but for what the calibration clips are said to have given."""
+        self.float_logits()  # shared by both
+        return replace(self, _graphs={**self._graphs, smoothing: graph})
 
     def quantize(self, plan: QuantizationPlan, path: Path) -> QuantizationReport:
         """Write the Q/DQ graph of a plan."""
