@@ -146,7 +146,7 @@ def require_scheme(
 
 
 def _name(node: onnx.NodeProto) -> str:
-    return node.name or next(iter(node.output), node.op_type)
+    return str(node.name or next(iter(node.output), node.op_type))
 
 
 def _opset(model: onnx.ModelProto, scheme: Scheme) -> Iterator[Finding]:
@@ -167,14 +167,17 @@ def _operators(model: onnx.ModelProto) -> Iterator[Finding]:
     context.ir_version = model.ir_version
     context.opset_imports = {each.domain: each.version for each in model.opset_import}
     for node in model.graph.node:
-        if not _is_onnx(node.domain):
+        texts = [node.name, node.domain, node.op_type, *node.input, *node.output]
+        if not all(isinstance(text, str) for text in texts):  # damaged ones are bytes
+            yield Finding(_name(node), "operator", "one of its names is not text")
+        elif not _is_onnx(node.domain):
             yield Finding(_name(node), "operator", f"{node.domain}.{node.op_type} is not ONNX's")
         elif any(each.HasField("g") or each.graphs for each in node.attribute):
             yield Finding(_name(node), "operator", f"{node.op_type} holds a graph of its own")
         else:
             try:
                 onnx.checker.check_node(node, context)
-            except onnx.checker.ValidationError as error:
+            except (onnx.checker.ValidationError, ValueError) as error:
                 yield Finding(_name(node), "operator", str(error))
 
 
@@ -276,7 +279,7 @@ class _Rules:
             if maker is None or maker.op_type != "MaxPool":
                 return []
             name = maker.input[0]
-        return chain
+        return chain if chain[0].op_type == "DequantizeLinear" else []
 
     def _is_convolution_work(self, node: onnx.NodeProto) -> bool:
         constant = self._source(node.input[1]) in self._view.constants
@@ -354,7 +357,7 @@ class _Rules:
             yield Finding(_name(node), rule, message)
         elif np.issubdtype(dtype, np.signedinteger) and zero.any():
             yield Finding(_name(node), "zero-point", "its zero point is not 0")
-        elif scale is not None and zero.shape != scale.shape:
+        elif scale is not None and zero.size != scale.size:
             yield Finding(_name(node), "zero-point", "not as many zero points as scales")
 
     def _per_channel(
