@@ -10,8 +10,9 @@ from __future__ import annotations
 import copy
 import math
 import os
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -122,9 +123,16 @@ def observe(graph: Path, clips: Iterable[Clip], threads: int = 0) -> Iterator[Cl
                 )
         return found
 
-    with ThreadPoolExecutor(threads or _usable_cores()) as pool:
-        # as many at a time as there are workers: a large set must not lie in memory as results
-        yield from pool.map(run, clips)
+    workers = threads or _usable_cores()
+    running: deque[Future[ClipActivations]] = deque()
+    with ThreadPoolExecutor(workers) as pool:
+        # no more at a time than there are workers: a large set must not lie in memory
+        for clip in clips:
+            running.append(pool.submit(run, clip))
+            if len(running) == workers:
+                yield running.popleft().result()
+        while running:
+            yield running.popleft().result()
 
 
 def merge_activations(clips: Sequence[ClipActivations]) -> ClipActivations:
@@ -163,7 +171,8 @@ def _activations(
     sample: NDArray[np.float32],
 ) -> TensorActivations:
     bound = float(max(abs(minimum.min()), abs(maximum.max())))
-    histogram = Histogram.of(sample, bound) if math.isfinite(bound) else Histogram.of(sample[:0], 1)
+    finite = math.isfinite(bound) and np.isfinite(mean).all()  # extrema may pass over a nan
+    histogram = Histogram.of(sample, bound) if finite else Histogram.of(sample[:0], 1)
     return TensorActivations(minimum, maximum, mean.astype(np.float64), histogram)
 
 

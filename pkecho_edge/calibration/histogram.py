@@ -51,8 +51,10 @@ class Histogram:
         if not 0 <= bound < math.inf:
             raise ValueError(f"no histogram up to {bound}")
         # |value| <= bound < 2 ** (frexp exponent): in bins of 2 ** (that) / BINS it fits
-        exponent = max(math.frexp(bound)[1], -100) - BINS.bit_length() + 1
-        scaled = values.ravel() * np.float32(math.ldexp(1.0, -exponent))
+        largest = math.frexp(bound)[1] if bound else -math.inf  # zeros must widen no one's bins
+        exponent = int(max(largest, -100)) - BINS.bit_length() + 1
+        # in FP64, where a subnormal below zero does not round to zero and so into another bin
+        scaled = values.ravel().astype(np.float64) * math.ldexp(1.0, -exponent)
         index = np.floor(scaled, out=scaled).astype(np.int32) + BINS
         return cls(np.bincount(index, minlength=2 * BINS).astype(np.int64), exponent)
 

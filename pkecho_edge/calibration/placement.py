@@ -56,7 +56,11 @@ def place(graph: onnx.GraphProto, scheme: Scheme, float_layers: Collection[str] 
     placement = Placement()
     for node in view.convolutions():
         layer = layer_of(node.name)
-        if quantizable(node.name) and layer not in float_layers and not scheme.keeps_in_float(layer):
+        if (
+            quantizable(node.name)
+            and layer not in float_layers
+            and not scheme.keeps_in_float(layer)
+        ):
             placement.convolutions.append(node.name)
             placement._add(node.input[0], (node.name, 0))
     for node in graph.node:

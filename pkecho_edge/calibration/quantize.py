@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from pkecho_edge.calibration.activations import TensorActivations, merge_activations, observe
 from pkecho_edge.calibration.graph import GraphView
+from pkecho_edge.calibration.lint import require_scheme
 from pkecho_edge.calibration.placement import Placement, place
 from pkecho_edge.calibration.ranges import activation_range, weight_scales
 from pkecho_edge.calibration.rule import DEFAULT_RULE, RangeRule
@@ -88,7 +89,7 @@ def quantize_graph(
         float_layers: layers that stay in float beside the scheme's own.
 
     Raises:
-        PkechoEdgeError: nothing was quantized.
+        PkechoEdgeError: nothing was quantized, or not as the scheme says.
     """
     import onnx
 
@@ -103,7 +104,7 @@ def quantize_graph(
     view = GraphView(model.graph)
     total = len(view.convolutions())
     dead = _Writer(view, statistics, scheme, rule).write(placement)
-    onnx.checker.check_model(model, full_check=True)
+    require_scheme(model, scheme, float_layers, path)
     write_atomically(path, model.SerializeToString(deterministic=True))
     count = len(placement.convolutions)
     return QuantizationReport(path, scheme.name, rule.name, count, total - count, tuple(dead))
@@ -167,7 +168,9 @@ class _Writer:
         if self._view.makers[tensor].op_type == "Cast" and lowest == 0:
             return _Quantizer.of(1, 0, dtype)  # 8-bit frames as they are: exact
         statistics = self._statistics[ranges_of]
-        low, high = activation_range(statistics, self._rule.activations, highest - lowest + 1)
+        low, high = activation_range(
+            statistics, self._rule.activations, highest - lowest + 1, symmetric=lowest < 0
+        )
         if low == high:
             return _Quantizer.of(1, 0, dtype)
         if lowest < 0:
@@ -184,9 +187,12 @@ class _Writer:
         weight = self._view.constants[node.input[1]]
         level = self._scheme.weight_level
         scales = weight_scales(weight, self._rule.weights, level)
+        bias = self._bias(node)
+        if self._scheme.bias == "s32":  # a channel of next to no weights must not cut its bias off
+            smallest = np.abs(bias) / (float(activation.scale) * 2**30)
+            scales = np.maximum(scales, smallest).astype(np.float32)
         steps = scales.reshape(-1, *[1] * (weight.ndim - 1))
         integers = np.clip(np.rint(weight / steps), -level, level).astype(np.int8)
-        bias = self._bias(node)
         if self._rule.bias_correction:
             mean = self._statistics[node.input[0]].mean
             bias = bias + mean_output(node, mean, weight - integers * steps)

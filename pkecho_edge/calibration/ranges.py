@@ -1,9 +1,9 @@
 """From what a tensor held to the range that its integers cover.
 
-Rules for activations: "minmax"; "percentile" (99.99 % of the values, half of the rest on each side);
-"mse" (the clipping with the least expected squared error); "entropy" (the clipping whose quantized
-distribution has the least Kullback-Leibler divergence from the values'). For weights, per output
-channel: "minmax" or "mse".
+Rules for activations: "minmax"; "percentile" (99.99 % of the values, half of the rest on each
+side); "mse" (the clipping with the least expected squared error); "entropy" (the clipping whose
+quantized distribution has the least Kullback-Leibler divergence from the values'). For weights, per
+output channel: "minmax" or "mse".
 """
 
 from __future__ import annotations
@@ -28,19 +28,24 @@ _WEIGHT_SHRINK = np.linspace(1.0, 0.6, 17, dtype=np.float32)
 Range = tuple[float, float]
 
 
-def activation_range(tensor: TensorActivations, rule: str, levels: int) -> Range:
+def activation_range(
+    tensor: TensorActivations, rule: str, levels: int, *, symmetric: bool = False
+) -> Range:
     """(low, high) with low <= 0 <= high, inside what the tensor held.
 
     Args:
         tensor: of all calibration clips.
         rule: one of ACTIVATION_RULES.
-        levels: how many integers cover the range.
+        levels: how many integers there are.
+        symmetric: whether they lie evenly around zero, so that a tensor of one sign uses half.
 
     A tensor that never leaves zero gives (0, 0).
     """
     low, high = min(0.0, float(tensor.minimum.min())), max(0.0, float(tensor.maximum.max()))
     if low == high or not tensor.histogram.counts.any():
         return low, high
+    if symmetric:
+        levels = 1 + round((levels - 1) / 2 * (high - low) / max(-low, high))
     found = ACTIVATION_RULES[rule](tensor.histogram, low, high, levels)
     return max(low, found[0]), min(high, found[1])
 
@@ -63,7 +68,9 @@ def _mse(histogram: Histogram, low: float, high: float, levels: int) -> Range:
 
     def error(share: float) -> float:
         step = (high - low) * share / (levels - 1)
-        kept = np.clip(np.rint(values / step), round(low * share / step), round(high * share / step))
+        kept = np.clip(
+            np.rint(values / step), round(low * share / step), round(high * share / step)
+        )
         return float(np.sum(weight * (kept * step - values) ** 2))
 
     best = min(_SHRINK, key=error)
@@ -81,6 +88,8 @@ def _entropy(histogram: Histogram, low: float, high: float, levels: int) -> Rang
         start = max(first, BINS + int(np.floor(low * share / histogram.width)))
         end = min(last, BINS + int(np.ceil(high * share / histogram.width)))
         kept = counts[start : end + 1].astype(np.float64)
+        if not kept.any():
+            return np.inf  # nothing but what was clipped
         clipped = kept.copy()
         clipped[0] += counts[:start].sum()
         clipped[-1] += counts[end + 1 :].sum()
@@ -136,7 +145,7 @@ def weight_scales(weight: NDArray[np.float32], rule: str, level: int) -> NDArray
     best = np.full(len(flat), np.inf, dtype=np.float32)
     scales = largest / level
     for share in _WEIGHT_SHRINK:
-        step = (largest * share / level)[:, None]
+        step = _normal(largest * share / level)[:, None]
         rounded = np.rint(flat / step)
         error = np.square(np.clip(rounded, -level, level, out=rounded) * step - flat).sum(axis=1)
         scales = np.where(error < best, step[:, 0], scales)

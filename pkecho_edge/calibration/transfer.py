@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 __all__ = ["transfer_quantization"]
 
 
-
 def transfer_quantization(quantized: Path, graph: Path, path: Path) -> int:
     """Quantize `graph` exactly as `quantized` is, and write it to `path`, whole or not at all.
 
@@ -89,7 +88,7 @@ def _insert(graph: onnx.GraphProto, quantizers: dict[str, onnx.NodeProto]) -> No
 
 
 def _take_constants(graph: onnx.GraphProto, source: onnx.GraphProto, taken: set[str]) -> None:
-    """The constants that the nodes read: the source's where they were taken over, else their own."""
+    """The constants that nodes read: the source's where they were taken over, else their own."""
     read = {name for node in graph.node for name in node.input}
     own = {tensor.name: tensor for tensor in graph.initializer}
     theirs = {tensor.name: tensor for tensor in source.initializer if tensor.name in taken}

@@ -1,4 +1,4 @@
-"""Three phantom clips and one quantized network, made once for all tests."""
+"""Three phantom clips and one network, quantized by every scheme, made once for all tests."""
 
 from __future__ import annotations
 
@@ -11,7 +11,11 @@ import numpy as np
 import pytest
 import torch
 
-from pkecho_edge.calibration.quantize import QuantizationReport, quantize_onnx
+from pkecho_edge.calibration.activations import ClipActivations, merge_activations, observe
+from pkecho_edge.calibration.quantize import QuantizationReport, quantize_graph, quantize_onnx
+from pkecho_edge.calibration.rule import DEFAULT_RULE
+from pkecho_edge.calibration.scheme import load_scheme, scheme_names
+from pkecho_edge.calibration.transfer import transfer_quantization
 from pkecho_edge.data.clip import Clip, ed_es_clip
 from pkecho_edge.data.standard import CALIBRATION_SEEDS, clip_recordings
 from pkecho_edge.lowering.onnx_export import export_clip_onnx, export_stream_onnx
@@ -66,3 +70,31 @@ def quantized(phantoms: list[Clip], tmp_path_factory: pytest.TempPathFactory) ->
     with contextlib.redirect_stdout(stdout):
         report = quantize_onnx(folder / "clip.onnx", phantoms, folder / "made" / "int8.onnx")
     return Quantized(folder / "clip.onnx", report, stdout.getvalue(), folder / "stream.onnx")
+
+
+@pytest.fixture(scope="session")
+def observed(quantized: Quantized, phantoms: list[Clip]) -> list[ClipActivations]:
+    """What the tensors of the clip graph held, clip by clip."""
+    return list(observe(quantized.graph, phantoms))
+
+
+@pytest.fixture(scope="session")
+def statistics(observed: list[ClipActivations]) -> ClipActivations:
+    """Of all three clips together."""
+    return merge_activations(observed)
+
+
+@pytest.fixture(scope="session")
+def schemed(
+    quantized: Quantized, statistics: ClipActivations, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, dict[str, Path]]:
+    """Scheme -> "clip" and "stream" -> the Q/DQ graph."""
+    found = {}
+    for name in scheme_names():
+        folder = tmp_path_factory.mktemp(name)
+        paths = {"clip": folder / "clip.onnx", "stream": folder / "stream.onnx"}
+        scheme = load_scheme(name)
+        quantize_graph(quantized.graph, statistics, scheme, DEFAULT_RULE, paths["clip"])
+        transfer_quantization(paths["clip"], quantized.stream, paths["stream"])
+        found[name] = paths
+    return found
