@@ -168,6 +168,29 @@ def test_what_is_not_finite_is_named(
     assert str(tmp_path / "wild.onnx") in str(r.value)
 
 
+def test_a_single_value_that_is_not_a_number_is_named(phantoms: list[Clip], tmp_path: Path) -> None:
+    """Extrema of ONNX Runtime pass over it where it is not the first."""
+    shape = list(phantoms[0].frames.shape)
+    graph = helper.make_graph(
+        [
+            helper.make_node("Cast", ["frames"], ["grey"], "/cast", to=TensorProto.FLOAT),
+            helper.make_node("Div", ["grey", "grey"], ["share"], "/share"),
+            helper.make_node("Conv", ["share", "weight"], ["logits"], "/stem/Conv"),
+        ],
+        "graph",
+        [helper.make_tensor_value_info("frames", TensorProto.UINT8, shape)],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, shape)],
+        [numpy_helper.from_array(np.ones((1, 1, 1, 1), np.float32), "weight")],
+    )
+    opset = helper.make_opsetid("", 17)
+    onnx.save(helper.make_model(graph, opset_imports=[opset], ir_version=8), tmp_path / "some.onnx")
+    frames = np.full(shape, 255, np.uint8)
+    frames[1, 0, 40, 50] = 0  # 0 / 0
+
+    with pytest.raises(CalibrationError, match="not finite in share"):
+        list(observe(tmp_path / "some.onnx", [replace(phantoms[0], frames=frames)]))
+
+
 def test_without_clips_there_is_nothing_to_observe(quantized: Any) -> None:
     assert list(observe(quantized.graph, [])) == []
     assert channel_ranges(quantized.graph, []).shape == (0, 0, 2)

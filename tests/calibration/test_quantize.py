@@ -327,11 +327,20 @@ def test_tensorrts_weights_pass_their_quantizer_unchanged(schemed: Any) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["cpu", "cpu-avx2", "onnxruntime"])
-def test_frames_of_eight_bits_stay_as_they_are(schemed: Any, scheme: str) -> None:
-    values = constants(schemed[scheme]["clip"])
+def test_frames_of_eight_bits_stay_as_they_are(
+    quantized: Any, statistics: ClipActivations, tmp_path: Path, scheme: str
+) -> None:
+    """Whatever the calibration clips held: a grey value is an integer already."""
+    tensor = "/encoder/Cast_output_0"
+    dark = replace(statistics[tensor], maximum=np.full(1, 99, np.float32))
+    path = tmp_path / "int8.onnx"
 
-    assert values["/encoder/Cast_output_0_scale"] == 1
-    assert values["/encoder/Cast_output_0_zero_point"] == 0
+    quantize_graph(
+        quantized.graph, statistics | {tensor: dark}, load_scheme(scheme), DEFAULT_RULE, path
+    )
+
+    values = constants(path)
+    assert (values[f"{tensor}_scale"], values[f"{tensor}_zero_point"]) == (1, 0)
 
 
 def test_every_activation_covers_what_it_held(schemed: Any, statistics: ClipActivations) -> None:
@@ -350,22 +359,29 @@ def test_every_activation_covers_what_it_held(schemed: Any, statistics: ClipActi
         assert checked > 20
 
 
-@pytest.mark.parametrize("scheme", scheme_names())
-def test_a_dead_tensor_is_told(
-    quantized: Any, phantoms: list[Clip], tmp_path: Path, scheme: str
-) -> None:
-    """A convolution that gives nothing above zero: its ReLU never opens."""
+@pytest.fixture(scope="module")
+def dead(
+    quantized: Any, phantoms: list[Clip], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, ClipActivations]:
+    """A graph with a convolution that gives nothing above zero, so that its ReLU never opens."""
     model = onnx.load(quantized.graph)
     for tensor in model.graph.initializer:
         if tensor.name == "encoder.stages.2.1.convolutions.0.bias":
             values = numpy_helper.to_array(tensor)
             tensor.CopyFrom(numpy_helper.from_array(np.full_like(values, -1e4), tensor.name))
-    onnx.save(model, tmp_path / "dead.onnx")
-    statistics = merge_activations(list(observe(tmp_path / "dead.onnx", phantoms[:1])))
+    path = tmp_path_factory.mktemp("dead") / "dead.onnx"
+    onnx.save(model, path)
+    return path, merge_activations(list(observe(path, phantoms[:1])))
 
+
+@pytest.mark.parametrize("scheme", scheme_names())
+def test_a_dead_tensor_is_told(
+    dead: tuple[Path, ClipActivations], phantoms: list[Clip], tmp_path: Path, scheme: str
+) -> None:
+    graph, statistics = dead
     for rule in RULES:
         report = quantize_graph(
-            tmp_path / "dead.onnx", statistics, load_scheme(scheme), rule, tmp_path / "int8.onnx"
+            graph, statistics, load_scheme(scheme), rule, tmp_path / "int8.onnx"
         )
         assert report.dead == ("/encoder/stages.2/stages.2.1/Relu_output_0",)
     assert np.isfinite(run(tmp_path / "int8.onnx", phantoms[0].frames)).all()

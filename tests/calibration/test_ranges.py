@@ -202,6 +202,8 @@ def test_a_channel_of_zeros_has_a_step_of_one(rule: str) -> None:
 
 @pytest.mark.parametrize("rule", WEIGHT_RULES)
 def test_steps_are_normal_numbers(rule: str) -> None:
-    scales = weight_scales(np.full((1, 1, 1, 1), 1e-42, np.float32), rule, 127)
+    smallest = np.finfo(np.float32).smallest_subnormal
+
+    scales = weight_scales(np.full((1, 1, 1, 1), smallest), rule, 127)
 
     assert scales[0] == np.finfo(np.float32).tiny
