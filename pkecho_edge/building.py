@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["Built", "build_engines", "engine_size", "tool_versions"]
 
 _CHOICE = "choice.json"
-_PARTS = ("nncf", "numpy", "onnx", "onnxruntime", "openvino", "torch")
+_PARTS = ("numpy", "onnx", "onnxruntime", "openvino", "torch")
 
 
 @dataclass(frozen=True)

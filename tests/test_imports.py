@@ -108,6 +108,10 @@ def test_every_part_of_the_package_has_a_layer() -> None:
         ("bundle/manifest.py", "from pkecho_edge.targets import base"),
         ("targets/cpu.py", "from pkecho_edge.targets.base import Engine"),
         ("targets/cpu.py", "from pkecho_edge.targets.openvino_weights import WEIGHTS"),
+        (
+            "targets/openvino_profile.py",
+            "from pkecho_edge.targets.openvino_cpu import plugin_settings",
+        ),
         ("targets/cuda.py", "def load():\n    import torch"),
         (
             "targets/cuda.py",
@@ -138,6 +142,11 @@ def test_the_checker_allows(name: str, source: str) -> None:
         ("targets/cuda.py", "from pkecho_edge.targets.tensorrt import Plan", "another target"),
         ("targets/cuda.py", "from pkecho_edge.targets import get", "another target"),
         ("targets/base.py", "from pkecho_edge.targets.cpu import CpuTarget", "another target"),
+        (
+            "targets/openvino_profile.py",
+            "from pkecho_edge.targets.onnxruntime_cpu import OnnxRuntimeCpu",
+            "another target",
+        ),
         ("targets/cuda.py", "import torch", "inside a function"),
         ("targets/cuda.py", "try:\n    import torch\nexcept ImportError:\n    pass", "inside a"),
         ("targets/cuda.py", "if TYPE_CHECKING:\n    pass\nelse:\n    import torch", "inside a"),
@@ -227,7 +236,11 @@ def _reason_for_part(part: str, imported: str, found: Import) -> str:
 
 def _reason_for_target(name: str, part: str, imported: str) -> str:
     """Whether a target stays alone with targets/base.py; the registry in __init__ need not."""
+    module = f"{name.removesuffix('.py').replace('/', '.')}."
+    # what goes with a toolchain but is no target, such as its profiler, goes when it is removed
+    companion = module in NOT_TARGETS and imported.startswith(module.partition("_")[0] + "_")
     alone = part == imported.partition(".")[0] == "targets" and name != "targets/__init__.py"
+    alone = alone and not companion
     if alone and not f"{imported}.".startswith(NOT_TARGETS):
         return f"a target imports targets.base, not another target or the registry ({imported})"
     return ""

@@ -15,7 +15,10 @@ from numpy.typing import NDArray
 from pkecho_edge import targets
 from pkecho_edge.bench.memory_child import memory_of
 from pkecho_edge.building import engine_size
-from pkecho_edge.calibration.quantize import quantize_onnx
+from pkecho_edge.calibration.activations import merge_activations, observe
+from pkecho_edge.calibration.quantize import quantize_graph
+from pkecho_edge.calibration.rule import DEFAULT_RULE
+from pkecho_edge.calibration.scheme import load_scheme
 from pkecho_edge.calibration.transfer import transfer_quantization
 from pkecho_edge.data.clip import Clip
 from pkecho_edge.data.sources import phantoms
@@ -31,22 +34,32 @@ __all__ += ["compile_graphs", "engine_call", "load_timed"]
 CALIBRATION_CLIPS = 8
 """The same for every toolchain that quantizes."""
 
+SCHEMES = ("cpu", "onnxruntime")
+"""Of the targets that are timed."""
+
 _LOADS = 3
 
 
 @dataclass(frozen=True)
 class Graphs:
-    """The lowered graphs of one network at one size, as ONNX: FP32 and quantized."""
+    """The lowered graphs of one network at one size, as ONNX.
+
+    Attributes:
+        clip, stream: FP32.
+        int8: scheme -> mode -> the quantized graph.
+    """
 
     clip: Path
     stream: Path
-    clip_int8: Path
-    stream_int8: Path
+    int8: Mapping[str, Mapping[str, Path]]
 
-    def of(self, precision: str) -> dict[str, Path]:
+    def of(self, precision: str, scheme: str = "cpu") -> Mapping[str, Path]:
         """Mode -> graph, for "int8" or "f32"."""
-        if precision == "int8":
-            return {"clip": self.clip_int8, "stream": self.stream_int8}
+        return self.int8[scheme] if precision == "int8" else self.f32
+
+    @property
+    def f32(self) -> Mapping[str, Path]:
+        """Mode -> graph."""
         return {"clip": self.clip, "stream": self.stream}
 
 
@@ -81,14 +94,17 @@ def build_graphs(network: PKEchoNet, clips: Sequence[Clip], folder: Path) -> Gra
     """
     frames = clips[0].frames  # u8 [T, 1, H, W]
     size = (frames.shape[2], frames.shape[3])
-    graphs = Graphs(
-        *(folder / f"{name}.onnx" for name in ("clip", "stream", "clip.int8", "stream.int8"))
-    )
-    export_clip_onnx(network, size, graphs.clip, frames)
-    export_stream_onnx(network, size, graphs.stream, frames)
-    quantize_onnx(graphs.clip, clips, graphs.clip_int8)
-    transfer_quantization(graphs.clip_int8, graphs.stream, graphs.stream_int8)
-    return graphs
+    clip, stream = folder / "clip.onnx", folder / "stream.onnx"
+    export_clip_onnx(network, size, clip, frames)
+    export_stream_onnx(network, size, stream, frames)
+    activations = merge_activations(list(observe(clip, clips)))
+    int8 = {}
+    for scheme in SCHEMES:
+        paths = {mode: folder / f"{mode}.{scheme}.onnx" for mode in ("clip", "stream")}
+        quantize_graph(clip, activations, load_scheme(scheme), DEFAULT_RULE, paths["clip"])
+        transfer_quantization(paths["clip"], stream, paths["stream"])
+        int8[scheme] = paths
+    return Graphs(clip, stream, int8)
 
 
 def compile_graphs(

@@ -41,6 +41,7 @@ __all__ = ["PeerRow", "PeersResult", "Ratio", "measure_peers", "peer_ratios"]
 COMPILED = "torch.compile"
 UNLOWERED_NNCF = "unlowered, NNCF"
 LAST_MASK_NNCF = "last mask, NNCF"
+LOWERED_NNCF = "lowered, NNCF"
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,7 @@ def measure_peers(
         root = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         observer.start("build the engines", None)
         built = [*_build_unlowered(network, clips, threads, root / "unlowered", notes)]
-        built += _build_ours(build_graphs(network, clips, root), threads, root / "ours")
+        built += _build_lowered(build_graphs(network, clips, root), clips, threads, root / "ours")
         observer.done(f"{len(built)} engines")
         observer.start("load", len(built))
         peers = _pytorch(network, clips[0].frames, notes, with_compiler=with_compiler)
@@ -168,21 +169,31 @@ def _build_unlowered(
         except PkechoEdgeError as error:  # ONNX Runtime does not always read what it quantized
             notes.append(f"{name}, {precision} left out: {error.what}")
     for name, path in ((UNLOWERED_NNCF, whole), (LAST_MASK_NNCF, last)):
-        engines = quantize_by_nncf(path, clips, threads, folder / f"nncf-{path.stem}")
+        feeds = [as_floats(clip.frames) for clip in clips]
+        engines = quantize_by_nncf(path, feeds, threads, folder / f"nncf-{path.stem}")
         for floats, engine in engines.items():
             yield name, f"int8 + {floats}", engine
 
 
-def _build_ours(graphs: Graphs, threads: int, folder: Path) -> Iterator[tuple[str, str, Engine]]:
-    """(engine, precision, compiled): the lowered graph in float, our INT8 clip and stream."""
+def _build_lowered(
+    graphs: Graphs, clips: Sequence[Clip], threads: int, folder: Path
+) -> Iterator[tuple[str, str, Engine]]:
+    """(engine, precision, compiled): the lowered graph in float, NNCF's INT8 of it, and ours.
+
+    NNCF's default quantizes the affinities' arithmetic, too, and leaves no mask that is of use: it
+    shows what speed is given up for keeping that in float.
+    """
     for floats in ("f32", "bf16"):
         compiled = compile_graphs(
             {"clip": graphs.clip}, "cpu", floats, threads, folder / f"lowered-{floats}"
         )
         yield "lowered, OpenVINO", floats, compiled["clip"]
+    nncf = quantize_by_nncf(graphs.clip, [clip.frames for clip in clips], threads, folder / "nncf")
+    for floats, engine in nncf.items():
+        yield LOWERED_NNCF, f"int8 + {floats}", engine
     engines = {
         (target, floats): compile_graphs(
-            graphs.of("int8"), target, floats, threads, folder / f"{target}-{floats}"
+            graphs.of("int8", target), target, floats, threads, folder / f"{target}-{floats}"
         )
         for target, floats in (("onnxruntime", "f32"), ("cpu", "f32"), ("cpu", "bf16"))
     }
@@ -233,7 +244,8 @@ def peer_ratios(rows: Sequence[BenchRow]) -> list[Ratio]:
 
     Returns:
         for "int8 + f32", then for "int8 + bf16": ours on clips against the unlowered INT8 export,
-        against the same with its last mask only, and against eager; ours on a stream against a
+        against the same with its last mask only, against NNCF's INT8 of the lowered graph, and
+        against eager; ours on a stream against a
         sliding window over either export, and against eager on clips.
     """
     fps = {(row.engine, row.mode, row.precision): row.fps for row in rows}
@@ -243,7 +255,8 @@ def peer_ratios(rows: Sequence[BenchRow]) -> list[Ratio]:
         for mode, other_mode in (("clip", "clip"), ("stream", "sliding")):
             ours, use = fps[OURS, mode, precision], " used as a sliding window"
             use = use if other_mode == "sliding" else ""
-            for other in (UNLOWERED_NNCF, LAST_MASK_NNCF):
+            lowered = (LOWERED_NNCF,) if mode == "clip" else ()
+            for other in (UNLOWERED_NNCF, LAST_MASK_NNCF, *lowered):
                 value = ours / fps[other, other_mode, precision]
                 ratios.append(Ratio(f"{mode}, {precision} / {other}, {precision}{use}", value))
             ratios.append(Ratio(f"{mode}, {precision} / {EAGER}, f32, clip", ours / eager))

@@ -98,13 +98,13 @@ def quantize_by_onnxruntime(graph: Path, clips: Sequence[Clip], path: Path) -> N
 
 
 def quantize_by_nncf(
-    graph: Path, clips: Sequence[Clip], threads: int, folder: Path
+    graph: Path, feeds: Sequence[NDArray[np.generic]], threads: int, folder: Path
 ) -> dict[str, Engine]:
     """NNCF's default INT8 of the OpenVINO model, and engines to load it with.
 
     Args:
-        graph: of export_unlowered.
-        clips: calibration.
+        graph: ONNX with one input.
+        feeds: calibration, arrays that the input takes.
         threads: of the engines; 0 for every core.
         folder: for the IR; it is made.
 
@@ -114,13 +114,13 @@ def quantize_by_nncf(
     import nncf
     import openvino as ov
 
-    folder.mkdir()
+    folder.mkdir(parents=True)
     model = ov.convert_model(graph)
     with _quiet():
         quantized = nncf.quantize(
             model,
-            nncf.Dataset([as_floats(clip.frames) for clip in clips]),
-            subset_size=len(clips),
+            nncf.Dataset(feeds),
+            subset_size=len(feeds),
         )
     ov.save_model(quantized, folder / "model.xml", compress_to_fp16=False)  # as all others here
     return {

@@ -22,7 +22,7 @@ _NEEDED = {
     "torch": "baseline, export, training",
     "onnx": "export",
     "onnxruntime": "calibration, target onnxruntime",
-    "nncf": "quantization",
+    "nncf": "benchmarks beside NNCF",
     "safetensors": "checkpoints",
     "av": "videos",
     "nibabel": "CAMUS",

@@ -8,7 +8,14 @@ from pathlib import Path
 import onnx
 import pytest
 
-from pkecho_edge.bench.peers import EAGER, LAST_MASK_NNCF, OURS, UNLOWERED_NNCF, peer_ratios
+from pkecho_edge.bench.peers import (
+    EAGER,
+    LAST_MASK_NNCF,
+    LOWERED_NNCF,
+    OURS,
+    UNLOWERED_NNCF,
+    peer_ratios,
+)
 from pkecho_edge.bench.rows import BenchRow, make_row, noisy
 from pkecho_edge.bench.unlowered import as_floats, export_unlowered
 from pkecho_edge.data.clip import Clip
@@ -27,6 +34,7 @@ def test_ratios_divide_like_by_like() -> None:
             (UNLOWERED_NNCF, "sliding", 10.0),
             (LAST_MASK_NNCF, "clip", 125.0),
             (LAST_MASK_NNCF, "sliding", 12.5),
+            (LOWERED_NNCF, "clip", 160.0),
             (OURS, "clip", 200.0 * factor),
             (OURS, "stream", 160.0 * factor),
         ):
@@ -34,8 +42,8 @@ def test_ratios_divide_like_by_like() -> None:
 
     values = [ratio.value for ratio in peer_ratios(rows)]
 
-    assert values[:6] == pytest.approx([2, 1.6, 10, 16, 12.8, 8])
-    assert values[6:] == pytest.approx([4, 3.2, 20, 32, 25.6, 16])
+    assert values[:7] == pytest.approx([2, 1.6, 1.25, 10, 16, 12.8, 8])
+    assert values[7:] == pytest.approx([4, 3.2, 2.5, 20, 32, 25.6, 16])
     labels = [ratio.label for ratio in peer_ratios(rows)]
     assert len(set(labels)) == len(labels)
     assert all("sliding" in label for label in labels if "stream" in label and "NNCF" in label)
