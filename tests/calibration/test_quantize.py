@@ -387,7 +387,9 @@ def test_a_dead_tensor_is_told(
     assert np.isfinite(run(tmp_path / "int8.onnx", phantoms[0].frames)).all()
 
 
-@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
+@pytest.mark.parametrize(
+    "rule", [*RULES, RangeRule("entropy"), RangeRule(weights="mse")], ids=lambda rule: rule.name
+)
 def test_every_rule_gives_an_obedient_graph_whose_masks_agree(
     quantized: Any,
     statistics: ClipActivations,

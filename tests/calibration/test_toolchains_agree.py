@@ -27,9 +27,7 @@ def test_pixels_that_differ(tmp_path: Path, size: tuple[int, int]) -> None:
     recordings = int(os.environ.get("PKECHO_EDGE_RECORDINGS", STANDARD_COUNT))
     calibration = list(phantoms(CALIBRATION_SEEDS[:32], size))
     graph = tmp_path / "clip.onnx"
-    export_clip_onnx(
-        load_checkpoint(default_checkpoint_path()), size, graph, calibration[0].frames
-    )
+    export_clip_onnx(load_checkpoint(default_checkpoint_path()), size, graph, calibration[0].frames)
     quantized = {
         scheme: quantize_onnx(graph, calibration, tmp_path / f"{scheme}.onnx", scheme).path
         for scheme in ("cpu", "cpu-avx2", "onnxruntime", "tensorrt")
