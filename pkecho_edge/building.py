@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["Built", "build_engines", "engine_size", "tool_versions"]
 
 _CHOICE = "choice.json"
+_DEAD = "dead.json"
 _PARTS = ("numpy", "onnx", "onnxruntime", "openvino", "torch")
 
 
@@ -45,12 +46,14 @@ class Built:
         graphs: mode -> the quantized ONNX that was compiled.
         engines: mode -> engine, all in one folder.
         quantization: what was chosen and what led to it, JSON-ready.
+        warnings: what a report must say of the quantization.
         reused: names of the stages that were there before.
     """
 
     graphs: Mapping[str, Path]
     engines: Mapping[str, Engine]
     quantization: Mapping[str, Any]
+    warnings: tuple[str, ...]
     reused: tuple[str, ...]
 
 
@@ -141,7 +144,7 @@ def build_engines(
     observer.done(_note(compiled, f"{' and '.join(modes)}, {size:.1f} MB"))
     named = {"export": exported, "choose": chosen, "quantize": quantized, "engine": compiled}
     reused = tuple(name for name, stage in named.items() if stage.reused)
-    return Built(graphs, engines, choice, reused)
+    return Built(graphs, engines, choice, _warnings(quantized.folder, choice), reused)
 
 
 def engine_size(*engines: Engine) -> int:
@@ -184,6 +187,24 @@ def _choose(
 def _quantize(bench: Workbench, exported: Path, plan: QuantizationPlan, folder: Path) -> None:
     quantized = bench.quantize(plan, folder / "clip.qdq.onnx")
     transfer_quantization(quantized.path, exported / "stream.onnx", folder / "stream.qdq.onnx")
+    (folder / _DEAD).write_text(json.dumps(quantized.dead), encoding="utf-8")
+
+
+def _warnings(quantized: Path, choice: Mapping[str, Any]) -> tuple[str, ...]:
+    """Of tensors without a range, and of gates that no restoring could save."""
+    found = []
+    if dead := json.loads((quantized / _DEAD).read_text(encoding="utf-8")):
+        named = f"{dead[0]} and {len(dead) - 1} more" if len(dead) > 1 else dead[0]
+        found.append(
+            f"{named} never left zero on the calibration clips, so the range is a guess: "
+            "calibrate on clips that show what the network was trained on"
+        )
+    if (restoring := choice["restoring"]) and restoring["failed_after"]:
+        found.append(
+            f"with {len(restoring['restored'])} layers back in float still failed on the trial "
+            f"clips: {'; '.join(restoring['failed_after'])}"
+        )
+    return tuple(found)
 
 
 def _note(stage: StageResult, note: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -143,6 +143,7 @@ def measure(
     limits: Mapping[str, float],
     lineage: Mapping[str, object],
     observer: Observer,
+    warnings: Sequence[str] = (),
 ) -> VerifyResult:
     """Accuracy on every clip or sequence, then speed, then the gates; one mode after the other.
 
@@ -169,7 +170,7 @@ def measure(
         machine_facts(),
         {**lineage, "data": data.description},
         limits=limits,
-        warnings=(*calibration.warnings(), *left_out),
+        warnings=(*calibration.warnings(), *warnings, *left_out),
     )
     return VerifyResult(report, galleries)
 

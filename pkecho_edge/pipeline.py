@@ -144,7 +144,9 @@ def compile(
         with loaded_sides(target, engines) as sides:
             _write_golden(folder / GOLDEN, clips[0], sides)
             lineage = report_lineage(order, built)
-            result = measure(network, sides, verification, chosen, limits, lineage, observer)
+            result = measure(
+                network, sides, verification, chosen, limits, lineage, observer, built.warnings
+            )
         chosen.save(folder / MODEL / "calibration.json")
         (folder / REPORTS).mkdir()
         write_reports(result, folder / REPORTS)
