@@ -97,7 +97,7 @@ def build_graphs(network: PKEchoNet, clips: Sequence[Clip], folder: Path) -> Gra
     clip, stream = folder / "clip.onnx", folder / "stream.onnx"
     export_clip_onnx(network, size, clip, frames)
     export_stream_onnx(network, size, stream, frames)
-    activations = merge_activations(list(observe(clip, clips)))
+    activations = merge_activations(observe(clip, clips))
     int8 = {}
     for scheme in SCHEMES:
         paths = {mode: folder / f"{mode}.{scheme}.onnx" for mode in ("clip", "stream")}

@@ -43,14 +43,14 @@ class TensorActivations:
 
     Attributes:
         minimum, maximum: f32 [C], over every value.
-        mean: f64 [C, H, W], over frames and clips.
+        mean: f32 or f64 [C, H, W], over frames and clips.
         histogram: of a lattice of its values.
         clips: how many.
     """
 
     minimum: NDArray[np.float32]
     maximum: NDArray[np.float32]
-    mean: NDArray[np.float64]
+    mean: NDArray[np.floating]
     histogram: Histogram
     clips: int = 1
 
@@ -62,7 +62,7 @@ class TensorActivations:
             ValueError: no parts.
         """
         clips = sum(part.clips for part in parts)
-        total = np.sum([part.mean * part.clips for part in parts], axis=0)
+        total = np.sum([part.mean * np.float64(part.clips) for part in parts], axis=0)
         return cls(
             np.min([part.minimum for part in parts], axis=0),
             np.max([part.maximum for part in parts], axis=0),
@@ -135,17 +135,23 @@ def observe(graph: Path, clips: Iterable[Clip], threads: int = 0) -> Iterator[Cl
             yield running.popleft().result()
 
 
-def merge_activations(clips: Sequence[ClipActivations]) -> ClipActivations:
-    """What the tensors held on all clips together.
+def merge_activations(clips: Iterable[ClipActivations]) -> ClipActivations:
+    """What the tensors held on all clips together; one clip at a time lies in memory.
 
     Raises:
         CalibrationError: no clips.
     """
-    if not clips:
+    merged: ClipActivations = {}
+    for clip in clips:
+        merged = {
+            name: TensorActivations.merged([merged[name], tensor]) if merged else tensor
+            for name, tensor in clip.items()
+        }
+    if not merged:
         raise CalibrationError(
             "there are no calibration clips", remedy="INT8 ranges need clips: name some"
         )
-    return {name: TensorActivations.merged([clip[name] for clip in clips]) for name in clips[0]}
+    return merged
 
 
 def channel_ranges(graph: Path, clips: Sequence[Clip]) -> NDArray[np.float32]:
@@ -173,7 +179,7 @@ def _activations(
     bound = float(max(abs(minimum.min()), abs(maximum.max())))
     finite = math.isfinite(bound) and np.isfinite(mean).all()  # extrema may pass over a nan
     histogram = Histogram.of(sample, bound) if finite else Histogram.of(sample[:0], 1)
-    return TensorActivations(minimum, maximum, mean.astype(np.float64), histogram)
+    return TensorActivations(minimum, maximum, mean, histogram)
 
 
 def _instrumented(model: onnx.ModelProto, names: Sequence[str]) -> bytes:

@@ -66,7 +66,7 @@ def quantize_onnx(
         MissingDependency: onnx or onnxruntime is not installed.
         PkechoEdgeError: there are no clips, or nothing was quantized.
     """
-    statistics = merge_activations(list(observe(graph, clips)))
+    statistics = merge_activations(observe(graph, clips))
     return quantize_graph(graph, statistics, load_scheme(scheme), rule, path)
 
 
@@ -194,7 +194,7 @@ class _Writer:
         steps = scales.reshape(-1, *[1] * (weight.ndim - 1))
         integers = np.clip(np.rint(weight / steps), -level, level).astype(np.int8)
         if self._rule.bias_correction:
-            mean = self._statistics[node.input[0]].mean
+            mean = self._statistics[node.input[0]].mean.astype(np.float64)
             bias = bias + mean_output(node, mean, weight - integers * steps)
         stored = _Quantizer(scales, np.zeros(len(scales), dtype=np.int8))
         name = f"{node.name}/weight"

@@ -79,5 +79,5 @@ RULES = (
     RangeRule(activations="percentile"),
     RangeRule(smoothing=0.5),
 )
-"""What `auto` chooses from, by measured drift; the first wins ties. Of the others none has ever come
+"""What `auto` chooses from, by measured drift; the first wins ties. Of the others none has come
 out best (docs/quantization.md); they can be asked for by name."""

@@ -60,7 +60,9 @@ def ablate(
     backbone: Annotated[str, typer.Option(help="resnet18, resnet34 or resnet50.")] = "resnet18",
     encoder_weights: Annotated[
         Path | None,
-        typer.Option(help="ImageNet weights in torchvision's format, as the paper has.", metavar="FILE"),
+        typer.Option(
+            help="ImageNet weights in torchvision's format, as the paper has.", metavar="FILE"
+        ),
     ] = None,
     size: SizeOption = "128",
     phantoms: Annotated[
@@ -246,11 +248,13 @@ def _report(
     begun = "ImageNet's" if study.encoder_weights is not None else "random"
     reduced = "Reduced: " if recipe.epochs < _PAPER_EPOCHS else ""
     conditions = (
-        f"{reduced}{study.backbone}, encoder weights {begun} at first, {_counted(recipe.epochs, 'epoch')}, batch {recipe.batch}, "
+        f"{reduced}{study.backbone}, encoder weights {begun} at first, "
+        f"{_counted(recipe.epochs, 'epoch')}, batch {recipe.batch}, "
         f"{_counted(len(study.seeds), 'seed')}, {description}; ED and ES frames. "
         "P: Wilcoxon signed-rank against the table's reference, paired by patient, each the mean "
         "over the seeds. "
-        f"The paper: ResNet-50 from ImageNet's weights, {_PAPER_EPOCHS} epochs, 320x320, CAMUS. Took "
+        f"The paper: ResNet-50 from ImageNet's weights, {_PAPER_EPOCHS} epochs, 320x320, CAMUS. "
+        "Took "
         f"{_counted(round(seconds / 60), 'minute')} (what was there already not counted)."
     )
     warnings = [

@@ -130,7 +130,7 @@ def compile_(
 
 
 def parse_modes(text: str) -> tuple[str, ...]:
-    """"clip", "stream" or "both" as the modes of a bundle.
+    """ "clip", "stream" or "both" as the modes of a bundle.
 
     Raises:
         UsageError: anything else.

@@ -28,9 +28,7 @@ def verify_(
     ] = None,
     data: Annotated[
         Path | None,
-        typer.Option(
-            help="Recordings; default: the standard phantom set.", metavar="DIR"
-        ),
+        typer.Option(help="Recordings; default: the standard phantom set.", metavar="DIR"),
     ] = None,
     split: Annotated[str, typer.Option(help="TRAIN, VAL, TEST or ALL of --data.")] = "TEST",
     clips: Annotated[

@@ -42,7 +42,9 @@ class OnnxRuntimeCpu:
     """
 
     name = "onnxruntime"
-    capabilities = Capabilities(precisions=("int8", "f32"), scheme="onnxruntime", opset=21, portable=True)
+    capabilities = Capabilities(
+        precisions=("int8", "f32"), scheme="onnxruntime", opset=21, portable=True
+    )
 
     def missing(self) -> str | None:
         """See Target.missing."""

@@ -98,7 +98,7 @@ class Workbench:
             if smoothing:
                 path = self.folder / f"smooth-{smoothing:g}.onnx"
                 equalise(self.graph, self.float_graph().activations, smoothing, path)
-            found = merge_activations(list(observe(path, self.calibration)))
+            found = merge_activations(observe(path, self.calibration))
             self._graphs[smoothing] = FloatGraph(path, found)
         return self._graphs[smoothing]
 

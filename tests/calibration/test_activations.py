@@ -129,7 +129,8 @@ def test_together_is_the_mean_of_all_and_the_extremes_of_any(
         assert tensor.clips == 3
         np.testing.assert_array_equal(tensor.minimum, np.min([p.minimum for p in parts], axis=0))
         np.testing.assert_array_equal(tensor.maximum, np.max([p.maximum for p in parts], axis=0))
-        np.testing.assert_allclose(tensor.mean, np.mean([p.mean for p in parts], axis=0))
+        expected = np.mean([p.mean for p in parts], axis=0, dtype=np.float64)
+        np.testing.assert_allclose(tensor.mean, expected)
         total = sum(part.histogram.counts.sum() for part in parts)
         assert tensor.histogram.counts.sum() == total
 

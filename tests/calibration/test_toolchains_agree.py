@@ -1,4 +1,4 @@
-"""OpenVINO and ONNX Runtime on the same Q/DQ graphs, standard set. On demand: `pytest -m slow -s`."""
+"""OpenVINO and ONNX Runtime on the same Q/DQ graphs, standard set. On demand: `pytest -m slow`."""
 
 from __future__ import annotations
 

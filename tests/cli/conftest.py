@@ -68,7 +68,8 @@ def good_world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     _write_dataset(root / "data")
     _write_checkpoint(root / "network.safetensors")
     (root / "gates.toml").write_text(
-        "[gates]\ndsc_drift = 100\ndsc_drift_worst_clip = 100\nhd95_drift = 1000\nef_drift = 100\nspeedup = 0\n"
+        "[gates]\ndsc_drift = 100\ndsc_drift_worst_clip = 100\nhd95_drift = 1000\n"
+        "ef_drift = 100\nspeedup = 0\n"
     )
     with pytest.MonkeyPatch.context() as patch:
         _prepare(patch, root)

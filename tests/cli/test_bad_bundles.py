@@ -282,7 +282,9 @@ def test_an_engine_of_a_newer_openvino_is_refused(world: Path, refuses: Refuses)
     [
         pytest.param({"files": ("clip.xml", "weights.bin")}, "it takes and gives", id="topology"),
         pytest.param({"files": ("stream.xml",)}, "expected 2", id="one file"),
-        pytest.param({"files": ("stream.xml", "weights.bin", "clip.xml")}, "expected 2", id="three"),
+        pytest.param(
+            {"files": ("stream.xml", "weights.bin", "clip.xml")}, "expected 2", id="three"
+        ),
         pytest.param({"options": {"threads": "many"}}, "many", id="threads"),
         pytest.param({"options": {"float_precision": "f8"}}, "f8", id="precision"),
     ],
@@ -336,7 +338,9 @@ def forgotten(folder: Path) -> None:
             another, "--baseline other.safetensors", "is not the checkpoint", id="another baseline"
         ),
         pytest.param(another, "--baseline data", "is a folder", id="a folder as baseline"),
-        pytest.param(another, "--baseline nowhere.pt", "there is no such file", id="missing baseline"),
+        pytest.param(
+            another, "--baseline nowhere.pt", "there is no such file", id="missing baseline"
+        ),
         pytest.param(forgotten, "", "--baseline CHECKPOINT", id="a baseline that is nowhere"),
     ],
 )

@@ -27,6 +27,8 @@ SIZE = (128, 128)
 
 @dataclass(frozen=True)
 class Outcome:
+    """What a command left behind."""
+
     code: int
     out: str
     err: str
@@ -82,8 +84,10 @@ def compiled(
     """The packaged network, compiled once for all tests of this file."""
     bundle = tmp_path_factory.mktemp("out") / "heart.pkb"
     done = subprocess.run(
-        [sys.executable, "-m", "pkecho_edge.cli.main", "compile", "--data", dataset]
-        + ["--clips", "4", "--out", bundle, "--gates", _relaxed_speed(bundle.parent)],
+        [
+            *(sys.executable, "-m", "pkecho_edge.cli.main", "compile", "--data", dataset),
+            *("--clips", "4", "--out", bundle, "--gates", _relaxed_speed(bundle.parent)),
+        ],
         env={"PKECHO_EDGE_CACHE": str(cache), "PATH": "", "COLUMNS": "100"},
         capture_output=True,
         text=True,

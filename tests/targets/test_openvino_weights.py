@@ -75,5 +75,5 @@ def test_every_constant_starts_a_cache_line(tmp_path: Path) -> None:
 
 
 def test_a_place_that_is_not_there_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(OSError):
+    with pytest.raises(FileNotFoundError):
         save_with_shared_weights({"clip": model(with_own=False)}, tmp_path / "nowhere")
