@@ -11,11 +11,8 @@ From the export on every stage fills a folder that is found again by the hash of
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-
-import numpy as np
 
 from pkecho_edge import targets
 from pkecho_edge.building import build_engines
@@ -24,10 +21,11 @@ from pkecho_edge.bundle.golden import GoldenVectors
 from pkecho_edge.bundle.layout import GOLDEN, MODEL, REPORTS, enclosing_bundle
 from pkecho_edge.bundle.reader import Bundle
 from pkecho_edge.bundle.writer import add_engine, finish, staging
-from pkecho_edge.calibration.calibration_set import CalibrationSet, select_clips
+from pkecho_edge.calibration.calibration_set import CalibrationSet
+from pkecho_edge.clip_roles import calibration_clips_of, trial_clips_of
 from pkecho_edge.data.clip import Clip
 from pkecho_edge.data.sources import ClipSource
-from pkecho_edge.errors import CalibrationError, DatasetError, MissingDependency, UsageError
+from pkecho_edge.errors import CalibrationError, MissingDependency, UsageError
 from pkecho_edge.measuring import (
     Side,
     VerifyResult,
@@ -41,12 +39,9 @@ from pkecho_edge.runtime import open_bundle
 from pkecho_edge.stages import Observer, SilentObserver, StageCache, default_cache
 from pkecho_edge.targets.base import CompileOptions, check_precision
 from pkecho_edge.tuning.choose import QuantizationOrder
-from pkecho_edge.verify.gates import DEFAULT_LIMITS, MIN_PATIENTS
+from pkecho_edge.verify.gates import DEFAULT_LIMITS
 
-__all__ = ["TRIAL_CLIPS", "CompileResult", "VerifyResult", "compile", "report_folder", "verify"]
-
-TRIAL_CLIPS = 16
-"""On which each quantization is tried."""
+__all__ = ["CompileResult", "VerifyResult", "compile", "report_folder", "verify"]
 
 
 @dataclass(frozen=True)
@@ -119,11 +114,11 @@ def compile(
     calibration, verification = (replace(s, length=length) for s in (calibration, verification))
     trial = trial and replace(trial, length=length)
     with staging(out, overwrite=overwrite) as folder:
-        chosen, clips, rest = _calibration_clips(
+        chosen, clips, rest = calibration_clips_of(
             calibration, calibration_set, calibration_clips, seed, observer
         )
         _check_apart(chosen, verification)
-        trial_clips = _trial_clips(trial, rest, clips)
+        trial_clips = trial_clips_of(trial, rest, clips)
         order = Order(network, digest, chosen, target, options, limits, seed)
         stages.keep(checkpoint, digest, "checkpoints")
         built = build_engines(
@@ -223,48 +218,6 @@ def _checked_modes(modes: Sequence[str]) -> tuple[str, ...]:
             remedy="Use clip, stream or both",
         )
     return tuple(mode for mode in MODES if mode in modes)
-
-
-def _calibration_clips(
-    source: ClipSource,
-    given: CalibrationSet | None,
-    count: int,
-    seed: int,
-    observer: Observer,
-) -> tuple[CalibrationSet, list[Clip], list[Clip]]:
-    """The calibration set, its clips in its order, and those that it left."""
-    observer.start("calibration clips", None)
-    found = []
-    for clip in source:
-        found.append(clip)
-        observer.advance()
-    if given is None:
-        clips = select_clips(found, count, seed)
-        given = CalibrationSet.of(clips, "random", seed)
-    else:
-        clips = given.pick(found)
-    left_out = f", {len(source.skipped)} recordings left out" if source.skipped else ""
-    observer.done(f"{len(clips)} clips from {source.description}{left_out}")
-    used = {entry.content_sha256 for entry in given.entries}
-    return given, clips, [clip for clip in found if clip.content_sha256 not in used]
-
-
-def _trial_clips(
-    source: ClipSource | None, rest: Sequence[Clip], calibration: Sequence[Clip]
-) -> list[Clip]:
-    """Clips on which quantizations are tried, TRIAL_CLIPS at most; never those of verification.
-
-    Of the source where it has enough patients for a gate, else of what calibration left, else the
-    calibration clips themselves: they have set the ranges, but not yet chosen a rule.
-    """
-    found: list[Clip] = []
-    if source is not None:
-        with suppress(DatasetError):  # no such split
-            found = list(replace(source, count=min(source.count, TRIAL_CLIPS)))
-    for clips in (found, rest, calibration):
-        if len({clip.patient for clip in clips}) >= MIN_PATIENTS:
-            break
-    return [clips[i] for i in sorted({*np.linspace(0, len(clips) - 1, TRIAL_CLIPS).astype(int)})]
 
 
 def _require(target: str, options: CompileOptions) -> None:

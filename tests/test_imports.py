@@ -23,10 +23,10 @@ LAYERS = (
     ("model", "lowering", "data", "metrics"),
     ("pruning", "calibration", "targets", "bundle", "verify", "training", "runtime", "stages"),
     ("tuning",),
-    ("building",),
+    ("building", "clip_roles"),
     ("measuring",),
     ("provenance",),
-    ("pipeline", "bench"),
+    ("pipeline", "quantizing", "bench"),
     ("cli",),
 )
 """From the bottom to the top; a part may import from the layers below its own."""

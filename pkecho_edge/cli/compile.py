@@ -24,7 +24,7 @@ from pkecho_edge.errors import UsageError
 if TYPE_CHECKING:
     from pkecho_edge.data.sources import ClipSource
 
-__all__ = ["compile_"]
+__all__ = ["CheckpointArgument", "DataOption", "clip_sources", "compile_", "parse_modes"]
 
 CheckpointArgument = Annotated[
     Path | None,
@@ -93,7 +93,7 @@ def compile_(
             console.print("No checkpoint given: the packaged ResNet-18, calibrated on phantoms.")
     source = checkpoint or default_checkpoint_path()
     limits = load_gates(gates) if gates else DEFAULT_LIMITS
-    calibration_source, verification, trial = _sources(data, phantoms, parse_size(size), clips)
+    calibration_source, verification, trial = clip_sources(data, phantoms, parse_size(size), clips)
     out = out or Path(f"{source.stem}-{target}.pkb")
     with Bars(quiet) as bars:
         result = pipeline.compile(
@@ -141,13 +141,13 @@ def parse_modes(text: str) -> tuple[str, ...]:
     return modes[text]
 
 
-def _sources(
+def clip_sources(
     data: Path | None, phantoms: bool, size: tuple[int, int], clips: int
 ) -> tuple[ClipSource, ClipSource, ClipSource]:
     """Where the clips of calibration, of verification and of trials come from."""
+    from pkecho_edge.clip_roles import TRIAL_CLIPS
     from pkecho_edge.data import sources
     from pkecho_edge.data.standard import CALIBRATION_SEEDS, TUNING_SEEDS
-    from pkecho_edge.pipeline import TRIAL_CLIPS
 
     if (data is None) == (not phantoms):
         raise UsageError(

@@ -18,6 +18,7 @@ from pkecho_edge.cli import (
     evaluate,
     inspect,
     phantom,
+    quantize,
     targets,
     train,
     verify,
@@ -40,6 +41,7 @@ app.command("demo")(demo.demo)
 app.command("compile")(compile.compile_)
 app.command("verify")(verify.verify_)
 app.command("calibrate")(calibrate.calibrate)
+app.command("quantize")(quantize.quantize)
 app.command("evaluate")(evaluate.evaluate_)
 app.command("train")(train.train_)
 app.command("ablate")(ablate.ablate)

@@ -1,0 +1,180 @@
+"""Quantization on its own: Q/DQ graphs for any toolchain, with the reasons for what was chosen."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from pkecho_edge import targets
+from pkecho_edge.calibration.calibration_set import CalibrationSet
+from pkecho_edge.calibration.scheme import load_scheme
+from pkecho_edge.calibration.transfer import transfer_quantization
+from pkecho_edge.clip_roles import calibration_clips_of, trial_clips_of
+from pkecho_edge.data.sources import ClipSource
+from pkecho_edge.errors import MissingDependency
+from pkecho_edge.files import write_atomically
+from pkecho_edge.stages import Observer, SilentObserver
+from pkecho_edge.targets.base import CompileOptions
+from pkecho_edge.tuning.choose import ChosenPlan, QuantizationOrder, choose_plan
+from pkecho_edge.tuning.diagnosis import Diagnosis, diagnose
+from pkecho_edge.tuning.pictures import draw_sensitivity
+from pkecho_edge.tuning.sensitivity import BlockRow, measure_sensitivity
+from pkecho_edge.tuning.triage import Triage, triage
+from pkecho_edge.tuning.workbench import Workbench
+from pkecho_edge.verify.gates import DEFAULT_LIMITS
+
+__all__ = ["Explanation", "QuantizeResult", "quantize"]
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Where INT8 hurts.
+
+    Attributes:
+        rows: one per block.
+        whole: percent of pixels that differ with every block quantized.
+        diagnoses: causes found in weights and statistics.
+        triage: the walk from the network to the engine.
+    """
+
+    rows: tuple[BlockRow, ...]
+    whole: float
+    diagnoses: tuple[Diagnosis, ...]
+    triage: Triage
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return {
+            "schema": "pkecho-edge/explanation/1",
+            "pixel_disagreement": self.whole,
+            "blocks": [row.as_dict() for row in self.rows],
+            "diagnoses": [diagnosis.as_dict() for diagnosis in self.diagnoses],
+            "triage": self.triage.as_dict(),
+        }
+
+
+@dataclass(frozen=True)
+class QuantizeResult:
+    """What was written into `folder`, and why.
+
+    Attributes:
+        folder: clip.qdq.onnx, stream.qdq.onnx, plan.json; explain.json and sensitivity.png.
+        chosen: the plan and what led to it.
+        explanation: None where it was not asked for and no gate failed.
+    """
+
+    folder: Path
+    chosen: ChosenPlan
+    explanation: Explanation | None
+
+    @property
+    def failed(self) -> tuple[str, ...]:
+        """The accuracy gates that fail on the trial clips."""
+        restoring = self.chosen.restoring
+        return () if restoring is None else restoring.failed_after
+
+
+def quantize(
+    checkpoint: Path,
+    folder: Path,
+    *,
+    calibration: ClipSource,
+    trial: ClipSource | None = None,
+    calibration_clips: int = 32,
+    calibration_set: CalibrationSet | None = None,
+    order: QuantizationOrder | None = None,
+    limits: Mapping[str, float] = DEFAULT_LIMITS,
+    explain: bool = False,
+    seed: int = 0,
+    observer: Observer | None = None,
+) -> QuantizeResult:
+    """From a checkpoint to Q/DQ graphs; arguments as `pipeline.compile`.
+
+    Where an accuracy gate fails on the trial clips at first, or `explain` is set, every block is
+    looked at. A scheme of TensorRT is measured in ONNX Runtime.
+
+    Raises:
+        CheckpointError, DatasetError, CalibrationError: unusable input.
+        UsageError: an impossible size, an unknown scheme or layer.
+        MissingDependency: a toolchain is not installed.
+    """
+    from pkecho_edge.lowering.onnx_export import export_clip_onnx, export_stream_onnx
+    from pkecho_edge.model.baseline import baseline_runner
+    from pkecho_edge.model.identity import load_identified
+
+    observer, order = observer or SilentObserver(), order or QuantizationOrder()
+    scheme = load_scheme(order.scheme or "cpu").name
+    target = _measuring_target(scheme)
+    network, _ = load_identified(checkpoint)
+    length = network.config.frames
+    calibration, trial = (
+        replace(calibration, length=length),
+        trial and replace(trial, length=length),
+    )
+    chosen_set, clips, rest = calibration_clips_of(
+        calibration, calibration_set, calibration_clips, seed, observer
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as scratch:
+        clip, stream = Path(scratch, "clip.onnx"), Path(scratch, "stream.onnx")
+        observer.start("lower and export", None)
+        export_clip_onnx(network, chosen_set.size, clip, clips[0].frames)
+        export_stream_onnx(network, chosen_set.size, stream, clips[0].frames)
+        observer.done("exact, ONNX opset 17")
+        trial_clips = trial_clips_of(trial, rest, clips)
+        bench = Workbench(clip, clips, trial_clips, target, CompileOptions(), Path(scratch))
+        observer.start("choose the quantization", None)
+        chosen = choose_plan(bench, scheme, order, limits, observer)
+        observer.done(chosen.note())
+        bench.quantize(chosen.plan, folder / "clip.qdq.onnx")
+        transfer_quantization(folder / "clip.qdq.onnx", stream, folder / "stream.qdq.onnx")
+        _write(folder / "plan.json", chosen.as_dict())
+        failed = chosen.restoring is not None and chosen.restoring.failed_before
+        if not explain and not failed:
+            return QuantizeResult(folder, chosen, None)
+        # what hurts is seen before layers return to float
+        hurting = chosen if not failed else replace(chosen, plan=_unrestored(chosen, order))
+        found = _explain(bench, hurting, baseline_runner(network), observer)
+    _write(folder / "explain.json", found.as_dict())
+    draw_sensitivity(found.rows, found.whole, folder / "sensitivity.png")
+    return QuantizeResult(folder, chosen, found)
+
+
+def _measuring_target(scheme: str) -> str:
+    """The target whose engine a scheme is measured on.
+
+    Raises:
+        MissingDependency: it is not installed.
+    """
+    name = "cpu" if scheme.startswith("cpu") else "onnxruntime"
+    if command := targets.get(name).missing():
+        raise MissingDependency(f"target {name} is not installed", remedy=f"Run: {command}")
+    return name
+
+
+def _unrestored(chosen: ChosenPlan, order: QuantizationOrder) -> Any:
+    return replace(chosen.plan, float_layers=order.float_layers)
+
+
+def _explain(
+    bench: Workbench, chosen: ChosenPlan, baseline: Any, observer: Observer
+) -> Explanation:
+    observer.start("look at every block", None)
+    rows = measure_sensitivity(bench, chosen.plan, observer)
+    whole = bench.trial(chosen.plan).pixel_disagreement
+    held = bench.float_graph(chosen.plan.rule.smoothing)
+    diagnoses = diagnose(onnx.load(held.path).graph, held.activations)
+    walked = triage(bench, chosen.plan, baseline, observer)
+    observer.done(f"{len(rows)} blocks, {len(diagnoses)} findings")
+    return Explanation(rows, whole, diagnoses, walked)
+
+
+def _write(path: Path, document: Mapping[str, Any]) -> None:
+    text = json.dumps(document, indent=1, sort_keys=True) + "\n"
+    write_atomically(path, text.encode())
