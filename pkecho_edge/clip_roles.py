@@ -8,7 +8,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from pkecho_edge.calibration.calibration_set import CalibrationSet, select_clips
+from pkecho_edge.calibration.calibration_set import CalibrationSet
+from pkecho_edge.calibration.pack import packed_clips
+from pkecho_edge.calibration.selection import select_clips
 from pkecho_edge.data.clip import Clip
 from pkecho_edge.data.sources import ClipSource
 from pkecho_edge.errors import DatasetError
@@ -30,6 +32,9 @@ def calibration_clips_of(
 ) -> tuple[CalibrationSet, list[Clip], list[Clip]]:
     """The calibration set, its clips in its order, and those that it left."""
     observer.start("calibration clips", None)
+    if given is not None and (packed := packed_clips(given)) is not None:
+        observer.done(f"{len(packed)} clips from their pack")
+        return given, packed, []
     found = []
     for clip in source:
         found.append(clip)

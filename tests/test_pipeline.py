@@ -45,7 +45,7 @@ def test_a_checkpoint_that_changes_while_it_is_read_is_refused(
 
 
 def test_shared_patients_are_refused_before_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    entries = tuple(CalibrationEntry(f"{p}@0-9", p, p, p) for p in ("p1", "p2"))
+    entries = tuple(CalibrationEntry(f"{p}@0-9", p, p, p, ()) for p in ("p1", "p2"))
     chosen = CalibrationSet(entries, "random", 0, (96, 96))
     monkeypatch.setattr(ClipSource, "patients", lambda _: frozenset({"p2", "p3"}))
 

@@ -7,31 +7,46 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-
+from pkecho_edge.calibration.fingerprint import NEAR, fingerprints, is_fingerprint, nearest
 from pkecho_edge.data.clip import Clip
 from pkecho_edge.errors import CalibrationError
 from pkecho_edge.files import write_atomically
 
-__all__ = ["MINIMUM_CLIPS", "CalibrationEntry", "CalibrationSet", "select_clips"]
+__all__ = ["MINIMUM_CLIPS", "CalibrationEntry", "CalibrationSet"]
 
 MINIMUM_CLIPS = 30
 """Fewer clips than this are used, with a warning that reaches the report. 30 clips are 300 frames,
 what post-training quantization toolkits take by default."""
 
-_SCHEMA = "pkecho-edge/calibration/1"
+_SCHEMA = "pkecho-edge/calibration/2"
 _MAX_BYTES = 16 << 20
 
 
 @dataclass(frozen=True)
 class CalibrationEntry:
-    """One clip: its identifier, recording, patient and the SHA-256 of its frames."""
+    """One clip: its identifier, recording, patient and the SHA-256 of its frames.
+
+    `fingerprints` are those of its frames, by which the same pictures are known under other names.
+    """
 
     identifier: str
     recording: str
     patient: str
     content_sha256: str
+    fingerprints: tuple[str, ...]
+
+    @classmethod
+    def of(cls, clip: Clip) -> CalibrationEntry:
+        """A clip's."""
+        return cls(
+            clip.identifier,
+            clip.recording,
+            clip.patient,
+            clip.content_sha256,
+            fingerprints(clip.frames),
+        )
 
 
 @dataclass(frozen=True)
@@ -40,7 +55,7 @@ class CalibrationSet:
 
     Attributes:
         entries: in the order in which the clips are fed.
-        rule: how they were chosen ("random" or "given").
+        rule: how they were chosen, of selection.SELECTION_RULES, or "given".
         seed: of the rule.
         size: (H, W) of the clips.
         path: the file it was read from, named in errors; None where it was not.
@@ -69,9 +84,7 @@ class CalibrationSet:
     @classmethod
     def of(cls, clips: Sequence[Clip], rule: str, seed: int) -> CalibrationSet:
         """The set of these clips, all of one size."""
-        entries = tuple(
-            CalibrationEntry(c.identifier, c.recording, c.patient, c.content_sha256) for c in clips
-        )
+        entries = tuple(map(CalibrationEntry.of, clips))
         height, width = clips[0].frames.shape[-2:] if clips else (0, 0)
         return cls(entries, rule, seed, (height, width))
 
@@ -89,11 +102,12 @@ class CalibrationSet:
         )
 
     def check_disjoint(self, clips: Iterable[Clip]) -> None:
-        """No clip, content or patient may serve both calibration and verification.
+        """No clip, patient or picture may serve both calibration and verification.
 
         Raises:
             CalibrationError: names the first that does.
         """
+        prints = [(entry.identifier, entry.fingerprints) for entry in self.entries]
         contents = {entry.content_sha256 for entry in self.entries}
         patients = {entry.patient for entry in self.entries}
         for clip in clips:
@@ -106,6 +120,13 @@ class CalibrationSet:
                     f"{shared} {name!r} serves both calibration and verification",
                     path=self.path,
                     remedy="Verify on patients that the calibration set does not hold",
+                )
+            twin, distance = nearest(fingerprints(clip.frames), prints)
+            if distance <= NEAR:
+                raise CalibrationError(
+                    f"clip {clip.identifier!r} shows the pictures of calibration clip {twin!r}",
+                    path=self.path,
+                    remedy="Leave one of the two out: they are one recording under two names",
                 )
 
     def pick(self, clips: Iterable[Clip]) -> list[Clip]:
@@ -172,8 +193,9 @@ class CalibrationSet:
             raw = json.loads(data.decode("utf-8"))
             if raw["schema"] != _SCHEMA:
                 raise ValueError(f"schema {raw['schema']!r} is not {_SCHEMA!r}")
-            entries = tuple(CalibrationEntry(**entry) for entry in raw["entries"])
-            texts = [text for entry in entries for text in asdict(entry).values()]
+            entries = tuple(map(_entry, raw["entries"]))
+            texts = [t for e in entries for t in (e.identifier, e.recording, e.patient)]
+            texts += [e.content_sha256 for e in entries]
             height, width = raw["size"]
             if not all(isinstance(text, str) for text in (*texts, raw["rule"])):
                 raise ValueError("an entry is not text")
@@ -195,15 +217,9 @@ class CalibrationSet:
             ) from error
 
 
-def select_clips(clips: Sequence[Clip], count: int, seed: int) -> list[Clip]:
-    """`count` clips at random, without repetition; all of them where there are fewer.
-
-    Raises:
-        CalibrationError: count is below one, or there are no clips.
-    """
-    if count < 1 or not clips:
-        raise CalibrationError(
-            "the calibration set would be empty", remedy="Name a folder with recordings"
-        )
-    order = np.random.default_rng(seed).permutation(len(clips))[:count]
-    return [clips[i] for i in sorted(order)]
+def _entry(raw: dict[str, Any]) -> CalibrationEntry:
+    """ValueError where a fingerprint is none."""
+    prints = raw["fingerprints"]
+    if not isinstance(prints, list) or not all(map(is_fingerprint, prints)):
+        raise ValueError("a fingerprint is not 120 hexadecimal digits")
+    return CalibrationEntry(**{**raw, "fingerprints": tuple(prints)})

@@ -27,9 +27,10 @@ from pkecho_edge.targets.base import (
 )
 from pkecho_edge.targets.openvino_weights import WEIGHTS, save_with_shared_weights
 
-__all__ = ["OpenVinoCpu", "OpenVinoSession", "plugin_settings", "port_spec"]
+__all__ = ["OpenVinoCpu", "OpenVinoSession", "engine_settings", "plugin_settings", "port_spec"]
 
 _INSTALL = "pip install 'pkecho-edge[cpu]'"
+_FUSED_LENGTH = 10
 
 
 class OpenVinoCpu:
@@ -131,6 +132,27 @@ def plugin_settings(options: Mapping[str, str]) -> dict[str, object]:
     return settings
 
 
+def engine_settings(engine: Engine) -> dict[str, object]:
+    """`plugin_settings` of an engine, and what keeps the plug-in alive.
+
+    With quantized graphs of 4, 6 or 8 frames OpenVINO 2026.4 dies of a segmentation fault while it
+    fuses the attention over them. Without fusions of that kind engines are a tenth slower, so those
+    of T = 10, which it fuses as it should, keep them.
+    """
+    settings = plugin_settings(engine.options)
+    if _window_length(engine) not in (None, _FUSED_LENGTH):
+        settings["SNIPPETS_MODE"] = "DISABLE"
+    return settings
+
+
+def _window_length(engine: Engine) -> int | None:
+    """T of a clip or stream engine; None of any other."""
+    shapes = {spec.name: spec.shape for spec in engine.inputs}
+    if "history" in shapes:
+        return int(shapes["history"][0]) + 1
+    return int(shapes["frames"][0]) if "frames" in shapes else None
+
+
 def _check_interface(model: Any, engine: Engine) -> None:
     """ValueError where the topology has other inputs and outputs than the engine is said to."""
     for ports, specs in ((model.inputs, engine.inputs), (model.outputs, engine.outputs)):
@@ -154,7 +176,7 @@ class OpenVinoSession(GuardedSession):
             topology, weights = paths
             model = core.read_model(topology, weights)
             _check_interface(model, engine)
-            self._compiled = core.compile_model(model, "CPU", plugin_settings(engine.options))
+            self._compiled = core.compile_model(model, "CPU", engine_settings(engine))
             self._request = self._compiled.create_infer_request()
         except (RuntimeError, ValueError) as error:
             raise EnvironmentMismatch(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pkecho_edge.targets.base import CompileOptions, Engine
-from pkecho_edge.targets.openvino_cpu import plugin_settings
+from pkecho_edge.targets.openvino_cpu import engine_settings, plugin_settings
 
 __all__ = ["Profile", "ProfiledNode", "compile_engine", "compile_model", "profile_engine"]
 
@@ -71,8 +71,8 @@ def compile_engine(engine: Engine, extra: Mapping[str, object] | None = None) ->
 
     paths: list[Path] = [engine.directory / name for name in engine.files[:2]]
     model = ov.Core().read_model(*paths)
-    options = engine.options
-    return compile_model(model, options["float_precision"], int(options["threads"]), extra)
+    settings = {**engine_settings(engine), **(extra or {})}
+    return ov.Core().compile_model(model, "CPU", settings)
 
 
 def profile_engine(

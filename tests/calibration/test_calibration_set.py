@@ -15,8 +15,8 @@ from pkecho_edge.calibration.calibration_set import (
     MINIMUM_CLIPS,
     CalibrationEntry,
     CalibrationSet,
-    select_clips,
 )
+from pkecho_edge.calibration.selection import select_clips
 from pkecho_edge.data.clip import Clip
 from pkecho_edge.errors import CalibrationError
 

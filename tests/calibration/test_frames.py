@@ -1,0 +1,160 @@
+"""Bad frames and one-sided sets, the same pictures under another name, packs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pkecho_edge.calibration.calibration_set import CalibrationSet
+from pkecho_edge.calibration.fingerprint import NEAR, clip_distance, fingerprints
+from pkecho_edge.calibration.frames import check_clips
+from pkecho_edge.calibration.pack import pack_path, packed_clips, write_pack
+from pkecho_edge.data.clip import Clip
+from pkecho_edge.data.sources import phantoms
+from pkecho_edge.data.standard import CALIBRATION_SEEDS, TUNING_SEEDS
+from pkecho_edge.errors import CalibrationError
+
+
+@pytest.fixture(scope="module")
+def hearts() -> list[Clip]:
+    return list(phantoms(CALIBRATION_SEEDS[:5], (96, 96)))
+
+
+def other(clip: Clip, frames: np.ndarray, name: str = "other") -> Clip:
+    return replace(
+        clip,
+        identifier=f"{name}@0-9",
+        recording=name,
+        patient=name,
+        frames=frames.astype(np.uint8),
+    )
+
+
+def test_good_clips_have_no_warnings(hearts: list[Clip]) -> None:
+    assert check_clips(hearts) == ()
+    assert check_clips([]) == ()
+
+
+def test_a_clip_of_one_grey_is_refused(hearts: list[Clip]) -> None:
+    with pytest.raises(CalibrationError, match=r"'grey@0-9' is grey level 7 all through"):
+        check_clips([*hearts, other(hearts[0], np.full_like(hearts[0].frames, 7), "grey")])
+
+
+def test_two_sizes_are_refused(hearts: list[Clip]) -> None:
+    (small,) = phantoms(CALIBRATION_SEEDS[7:8], (128, 128))
+    with pytest.raises(CalibrationError, match="96x96, 128x128"):
+        check_clips([*hearts, small])
+
+
+def test_a_frozen_clip_is_told_and_only_frozen_clips_are_refused(hearts: list[Clip]) -> None:
+    frozen = other(hearts[0], np.repeat(hearts[0].frames[:1], 10, axis=0), "frozen")
+
+    (warning, *_) = check_clips([*hearts[1:], frozen])
+
+    assert warning.startswith("clip 'frozen@0-9' is frozen")
+    with pytest.raises(CalibrationError, match="every clip is frozen"):
+        check_clips([frozen])
+
+
+def test_a_clipped_clip_is_told(hearts: list[Clip]) -> None:
+    frames = np.where(hearts[0].frames > 60, 255, 0)
+
+    (warning, *_) = check_clips([*hearts[1:], other(hearts[0], frames, "clipped")])
+
+    assert warning.startswith("clip 'clipped@0-9' is clipped")
+
+
+def test_one_recording_many_times_is_told(hearts: list[Clip]) -> None:
+    again = [
+        replace(hearts[0], identifier=f"again{i}", frames=np.roll(hearts[0].frames, i, axis=0))
+        for i in range(4)
+    ]
+
+    (warning,) = check_clips([hearts[1], *again])
+
+    assert warning == f"4 of 5 clips are of one recording, {hearts[0].recording!r}"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(lambda f: np.clip(f.astype(int) + 5, 0, 255), id="brighter"),
+        pytest.param(lambda f: np.clip(f.astype(int) - 5, 0, 255), id="darker"),
+        pytest.param(lambda f: f * 0.9, id="another gain"),
+        pytest.param(lambda f: np.concatenate([f[1:], f[-1:]]), id="a frame later"),
+        pytest.param(
+            lambda f: np.clip(f + np.random.default_rng(0).normal(0, 4, f.shape), 0, 255),
+            id="noise",
+        ),
+    ],
+)
+def test_the_same_pictures_under_another_name_may_not_verify(
+    hearts: list[Clip], change: object
+) -> None:
+    chosen = CalibrationSet.of(hearts, "random", 0)
+    twin = other(hearts[2], change(hearts[2].frames))  # type: ignore[operator]
+
+    with pytest.raises(CalibrationError, match="shows the pictures of calibration clip"):
+        chosen.check_disjoint([twin])
+    warnings = check_clips([*hearts, twin])
+    assert any("show the same pictures" in warning for warning in warnings)
+
+
+def test_other_hearts_may_verify(hearts: list[Clip]) -> None:
+    others = list(phantoms(TUNING_SEEDS[:12], (96, 96)))
+
+    CalibrationSet.of(hearts, "random", 0).check_disjoint(others)
+
+    nearest = min(
+        clip_distance(fingerprints(a.frames), fingerprints(b.frames))
+        for a in hearts
+        for b in others
+    )
+    assert nearest > 1.3 * NEAR
+
+
+def test_flat_frames_say_nothing() -> None:
+    flat = fingerprints(np.full((2, 1, 32, 32), 9, dtype=np.uint8))
+
+    assert clip_distance(flat, flat) == float("inf")
+    assert clip_distance([], flat) == float("inf")
+
+
+def test_a_pack_gives_the_clips_back(hearts: list[Clip], tmp_path: Path) -> None:
+    path = tmp_path / "set.json"
+    CalibrationSet.of(hearts, "random", 0).save(path)
+    assert packed_clips(CalibrationSet.load(path)) is None
+
+    assert write_pack(hearts, path) == tmp_path / "set.frames.npy"
+
+    found = packed_clips(CalibrationSet.load(path))
+    assert found is not None
+    assert [c.content_sha256 for c in found] == [c.content_sha256 for c in hearts]
+    assert [c.patient for c in found] == [c.patient for c in hearts]
+
+
+@pytest.mark.parametrize("harm", ["other frames", "cut short", "pickle", "another shape"])
+def test_a_pack_that_is_not_the_sets_is_refused(
+    hearts: list[Clip], tmp_path: Path, harm: str
+) -> None:
+    path = tmp_path / "set.json"
+    CalibrationSet.of(hearts, "random", 0).save(path)
+    pack = write_pack(hearts, path)
+    if harm == "other frames":
+        data = bytearray(pack.read_bytes())
+        data[-1] ^= 1
+        pack.write_bytes(data)
+    elif harm == "cut short":
+        pack.write_bytes(pack.read_bytes()[:-1])
+    elif harm == "pickle":
+        np.save(pack, np.array([{}], dtype=object))
+    else:
+        np.save(pack, np.zeros((2, 3), dtype=np.uint8))
+
+    with pytest.raises(CalibrationError) as caught:
+        packed_clips(CalibrationSet.load(path))
+
+    assert caught.value.path == pack_path(path)
