@@ -81,7 +81,7 @@ def _accuracy_table(name: str, mode: Document, gates: Document) -> Table:
     distance = drift["hd95"]["unit"]
     table = _table(f"{name}: accuracy on {data_words(name, mode['data'])}")
     table.add_column("", no_wrap=True)
-    for header in ("DSC (%)", f"HD95 ({distance})", f"ASD ({distance})", "EF error (pt)"):
+    for header in ("DSC (%)", f"HD95 ({distance})", f"ASD ({distance})", "EF err (pt)"):
         table.add_column(header, justify="right", no_wrap=True)
     for label, side in zip(("baseline", "engine"), sides, strict=True):
         columns = (side["dsc"], side["hd95"], side["asd"], side["ef_error"])
