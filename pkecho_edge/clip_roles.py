@@ -32,7 +32,10 @@ def calibration_clips_of(
 ) -> tuple[CalibrationSet, list[Clip], list[Clip]]:
     """The calibration set, its clips in its order, and those that it left."""
     observer.start("calibration clips", None)
-    if given is not None and (packed := packed_clips(given)) is not None:
+    if (
+        given is not None
+        and (packed := packed_clips(given, source.size, source.length)) is not None
+    ):
         observer.done(f"{len(packed)} clips from their pack")
         return given, packed, []
     found = []

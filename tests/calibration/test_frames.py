@@ -1,9 +1,8 @@
-"""Bad frames and one-sided sets, the same pictures under another name, packs."""
+"""Bad frames and one-sided sets, the same pictures under another name."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +10,6 @@ import pytest
 from pkecho_edge.calibration.calibration_set import CalibrationSet
 from pkecho_edge.calibration.fingerprint import NEAR, clip_distance, fingerprints
 from pkecho_edge.calibration.frames import check_clips
-from pkecho_edge.calibration.pack import pack_path, packed_clips, write_pack
 from pkecho_edge.data.clip import Clip
 from pkecho_edge.data.sources import phantoms
 from pkecho_edge.data.standard import CALIBRATION_SEEDS, TUNING_SEEDS
@@ -121,40 +119,3 @@ def test_flat_frames_say_nothing() -> None:
 
     assert clip_distance(flat, flat) == float("inf")
     assert clip_distance([], flat) == float("inf")
-
-
-def test_a_pack_gives_the_clips_back(hearts: list[Clip], tmp_path: Path) -> None:
-    path = tmp_path / "set.json"
-    CalibrationSet.of(hearts, "random", 0).save(path)
-    assert packed_clips(CalibrationSet.load(path)) is None
-
-    assert write_pack(hearts, path) == tmp_path / "set.frames.npy"
-
-    found = packed_clips(CalibrationSet.load(path))
-    assert found is not None
-    assert [c.content_sha256 for c in found] == [c.content_sha256 for c in hearts]
-    assert [c.patient for c in found] == [c.patient for c in hearts]
-
-
-@pytest.mark.parametrize("harm", ["other frames", "cut short", "pickle", "another shape"])
-def test_a_pack_that_is_not_the_sets_is_refused(
-    hearts: list[Clip], tmp_path: Path, harm: str
-) -> None:
-    path = tmp_path / "set.json"
-    CalibrationSet.of(hearts, "random", 0).save(path)
-    pack = write_pack(hearts, path)
-    if harm == "other frames":
-        data = bytearray(pack.read_bytes())
-        data[-1] ^= 1
-        pack.write_bytes(data)
-    elif harm == "cut short":
-        pack.write_bytes(pack.read_bytes()[:-1])
-    elif harm == "pickle":
-        np.save(pack, np.array([{}], dtype=object))
-    else:
-        np.save(pack, np.zeros((2, 3), dtype=np.uint8))
-
-    with pytest.raises(CalibrationError) as caught:
-        packed_clips(CalibrationSet.load(path))
-
-    assert caught.value.path == pack_path(path)
