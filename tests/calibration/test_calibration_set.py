@@ -139,8 +139,11 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
 
 
 def valid() -> dict[str, Any]:
-    entry = dict.fromkeys(("identifier", "recording", "patient", "content_sha256"), "x")
-    schema = "pkecho-edge/calibration/1"
+    entry: dict[str, Any] = dict.fromkeys(
+        ("identifier", "recording", "patient", "content_sha256"), "x"
+    )
+    entry["fingerprints"] = ["0f" * 60]
+    schema = "pkecho-edge/calibration/2"
     return {"schema": schema, "entries": [entry], "rule": "given", "seed": 0, "size": [96, 96]}
 
 
@@ -151,7 +154,7 @@ HOSTILE = {
     "null": b"null",
     "list": b"[]",
     "no keys": b"{}",
-    "other schema": json.dumps({**valid(), "schema": "pkecho-edge/calibration/2"}).encode(),
+    "other schema": json.dumps({**valid(), "schema": "pkecho-edge/calibration/1"}).encode(),
     "no entries": json.dumps({**valid(), "entries": []}).encode(),
     "entry of numbers": json.dumps({**valid(), "entries": [[1, 2, 3, 4]]}).encode(),
     "unknown field": json.dumps({**valid(), "entries": [{"command": "x"}]}).encode(),
@@ -160,6 +163,15 @@ HOSTILE = {
     ).encode(),
     "hash is a list": json.dumps(
         {**valid(), "entries": [{**valid()["entries"][0], "content_sha256": []}]}
+    ).encode(),
+    "fingerprint of another length": json.dumps(
+        {**valid(), "entries": [{**valid()["entries"][0], "fingerprints": ["0f"]}]}
+    ).encode(),
+    "fingerprint of no digits": json.dumps(
+        {**valid(), "entries": [{**valid()["entries"][0], "fingerprints": ["zz" * 60]}]}
+    ).encode(),
+    "fingerprints as text": json.dumps(
+        {**valid(), "entries": [{**valid()["entries"][0], "fingerprints": "0f" * 60}]}
     ).encode(),
     "infinite seed": json.dumps({**valid(), "seed": float("inf")}).encode(),
     "nan size": json.dumps({**valid(), "size": [float("nan"), 96]}).encode(),
@@ -251,7 +263,15 @@ def test_any_other_document_is_refused(
     assert caught.value.path == path
 
 
-ENTRIES = st.builds(CalibrationEntry, st.text(), st.text(), st.text(), st.text())
+PRINTS = st.binary(min_size=60, max_size=60).map(bytes.hex)
+ENTRIES = st.builds(
+    CalibrationEntry,
+    st.text(),
+    st.text(),
+    st.text(),
+    st.text(),
+    st.lists(PRINTS, max_size=3).map(tuple),
+)
 
 
 @settings(max_examples=60)
