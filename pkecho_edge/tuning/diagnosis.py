@@ -1,7 +1,7 @@
 """Why a layer hurts, read from its weights and from what its input held; nothing is run.
 
-Each cause has a figure of merit that ordinary networks keep small (docs/explain.md has those of the
-default checkpoint) and a threshold several times above.
+Each cause has a figure of merit that ordinary networks keep small (docs/quantization.md has those
+of the default checkpoint) and a threshold above it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ KINDS: Mapping[str, str] = {
 }
 """Cause -> what it means and what to do."""
 
-_UNEVEN, _OUTLIER, _AMPLIFIED = 20.0, 12.0, 20.0
+_UNEVEN, _OUTLIER, _AMPLIFIED = 20.0, 30.0, 20.0
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Diagnosis:
             "uneven channels": f"input channel {self.channel} reaches {self.ratio:,.0f} times as "
             "far as the median channel",
             "outlier weights": f"the largest weight of output channel {self.channel} is "
-            f"{self.ratio:,.0f} times their root mean square",
+            f"{self.ratio:,.0f} times their median",
             "amplified channel": f"the weights of output channel {self.channel} are "
             f"{self.ratio:,.0f} times as large as the median channel's",
             "dead input": "its input never left zero on the calibration clips",
@@ -100,7 +100,8 @@ Cause = tuple[str, int | None, float]
 def _of_weights(weight: NDArray[np.float32]) -> Iterator[Cause]:
     flat = np.abs(weight.reshape(len(weight), -1).astype(np.float64))
     power = np.sqrt(np.mean(flat**2, axis=1))
-    outlier = flat.max(axis=1) / np.where(power > 0, power, 1)
+    typical_weight = np.median(flat, axis=1)
+    outlier = flat.max(axis=1) / np.where(typical_weight > 0, typical_weight, np.inf)
     if outlier.max() > _OUTLIER:
         yield "outlier weights", int(outlier.argmax()), float(outlier.max())
     typical = np.median(power)
