@@ -81,7 +81,7 @@ def other_clips(path: Path) -> None:
 
 def of_another_version(path: Path) -> None:
     document = json.loads(path.read_text())
-    document["schema"] = "pkecho-edge/calibration/2"
+    document["schema"] = "pkecho-edge/calibration/1"
     path.write_text(json.dumps(document))
 
 
