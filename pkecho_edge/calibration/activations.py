@@ -141,13 +141,13 @@ def merge_activations(clips: Iterable[ClipActivations]) -> ClipActivations:
     Raises:
         CalibrationError: no clips.
     """
-    merged: ClipActivations = {}
+    merged: ClipActivations | None = None
     for clip in clips:
         merged = {
-            name: TensorActivations.merged([merged[name], tensor]) if merged else tensor
+            name: tensor if merged is None else TensorActivations.merged([merged[name], tensor])
             for name, tensor in clip.items()
         }
-    if not merged:
+    if merged is None:
         raise CalibrationError(
             "there are no calibration clips", remedy="INT8 ranges need clips: name some"
         )
