@@ -305,7 +305,7 @@ def test_a_second_compile_reuses_the_stages_and_keeps_the_bundle(
 
     assert refused.code == 2
     assert again.code == 0, again.err
-    assert again.out.count("(reused)") == 3
+    assert again.out.count("(reused)") == 4
     first = json.loads((bundle / "manifest.json").read_text())
     second = json.loads((tmp_path / "again.pkb" / "manifest.json").read_text())
     assert first.pop("reports") != second.pop("reports")

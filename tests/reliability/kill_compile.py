@@ -27,7 +27,7 @@ from collections import Counter
 from pathlib import Path
 
 COMMAND = [sys.executable, "-m", "pkecho_edge.cli.main"]
-STAGES = ("export", "quantize", "engine-cpu")
+STAGES = ("export", "choose", "quantize", "engine-cpu")
 
 
 def main() -> None:
