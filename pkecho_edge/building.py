@@ -21,6 +21,7 @@ from pkecho_edge.bundle.engine_entry import EngineEntry
 from pkecho_edge.bundle.fields import Fields
 from pkecho_edge.calibration.calibration_set import CalibrationSet
 from pkecho_edge.calibration.plan import QuantizationPlan
+from pkecho_edge.calibration.quantize import QuantizationReport
 from pkecho_edge.calibration.transfer import transfer_quantization
 from pkecho_edge.data.clip import Clip
 from pkecho_edge.stages import Observer, StageCache, StageResult, package_sha256
@@ -31,7 +32,8 @@ from pkecho_edge.tuning.workbench import Workbench
 if TYPE_CHECKING:
     from pkecho_edge.model.network import PKEchoNet
 
-__all__ = ["Built", "build_engines", "engine_size", "tool_versions"]
+__all__ = ["Built", "build_engines", "engine_size", "export_graphs", "quantize_graphs"]
+__all__ += ["tool_versions"]
 
 _CHOICE = "choice.json"
 _DEAD = "dead.json"
@@ -98,7 +100,7 @@ def build_engines(
             "versions": tool_versions(),
             "code": package_sha256(),
         },
-        lambda folder: _export(network, calibration.size, clips[0], folder),
+        lambda folder: export_graphs(network, calibration.size, clips[0], folder),
     )
     observer.done(_note(exported, "exact, ONNX opset 17"))
     with tempfile.TemporaryDirectory() as scratch:
@@ -164,7 +166,8 @@ def tool_versions() -> dict[str, str]:
     return found
 
 
-def _export(network: PKEchoNet, size: tuple[int, int], probe: Clip, folder: Path) -> None:
+def export_graphs(network: PKEchoNet, size: tuple[int, int], probe: Clip, folder: Path) -> None:
+    """Lower a network and write clip.onnx and stream.onnx; raises as the exports do."""
     from pkecho_edge.lowering.onnx_export import export_clip_onnx, export_stream_onnx
 
     export_clip_onnx(network, size, folder / "clip.onnx", probe.frames)
@@ -184,9 +187,17 @@ def _choose(
     (folder / _CHOICE).write_text(text, encoding="utf-8")
 
 
-def _quantize(bench: Workbench, exported: Path, plan: QuantizationPlan, folder: Path) -> None:
+def quantize_graphs(
+    bench: Workbench, exported: Path, plan: QuantizationPlan, folder: Path
+) -> QuantizationReport:
+    """Write clip.qdq.onnx and, with its ranges, stream.qdq.onnx of what `export_graphs` wrote."""
     quantized = bench.quantize(plan, folder / "clip.qdq.onnx")
     transfer_quantization(quantized.path, exported / "stream.onnx", folder / "stream.qdq.onnx")
+    return quantized
+
+
+def _quantize(bench: Workbench, exported: Path, plan: QuantizationPlan, folder: Path) -> None:
+    quantized = quantize_graphs(bench, exported, plan, folder)
     (folder / _DEAD).write_text(json.dumps(quantized.dead), encoding="utf-8")
 
 

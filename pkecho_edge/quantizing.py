@@ -11,13 +11,12 @@ from typing import Any
 
 import onnx
 
-from pkecho_edge import targets
+from pkecho_edge.building import export_graphs, quantize_graphs
 from pkecho_edge.calibration.calibration_set import CalibrationSet
+from pkecho_edge.calibration.plan import QuantizationPlan
 from pkecho_edge.calibration.scheme import load_scheme
-from pkecho_edge.calibration.transfer import transfer_quantization
 from pkecho_edge.clip_roles import calibration_clips_of, trial_clips_of
 from pkecho_edge.data.sources import ClipSource
-from pkecho_edge.errors import MissingDependency
 from pkecho_edge.files import write_atomically
 from pkecho_edge.stages import Observer, SilentObserver
 from pkecho_edge.targets.base import CompileOptions
@@ -25,8 +24,8 @@ from pkecho_edge.tuning.choose import ChosenPlan, QuantizationOrder, choose_plan
 from pkecho_edge.tuning.diagnosis import Diagnosis, diagnose
 from pkecho_edge.tuning.pictures import draw_sensitivity
 from pkecho_edge.tuning.sensitivity import BlockRow, measure_sensitivity
-from pkecho_edge.tuning.triage import Triage, triage
-from pkecho_edge.tuning.workbench import Workbench
+from pkecho_edge.tuning.triage import Network, Triage, triage
+from pkecho_edge.tuning.workbench import Workbench, measuring_target
 from pkecho_edge.verify.gates import DEFAULT_LIMITS
 
 __all__ = ["Explanation", "QuantizeResult", "quantize"]
@@ -104,13 +103,12 @@ def quantize(
         UsageError: an impossible size, an unknown scheme or layer.
         MissingDependency: a toolchain is not installed.
     """
-    from pkecho_edge.lowering.onnx_export import export_clip_onnx, export_stream_onnx
     from pkecho_edge.model.baseline import baseline_runner
     from pkecho_edge.model.identity import load_identified
 
     observer, order = observer or SilentObserver(), order or QuantizationOrder()
     scheme = load_scheme(order.scheme or "cpu").name
-    target = _measuring_target(scheme)
+    target = measuring_target(scheme)
     network, _ = load_identified(checkpoint)
     length = network.config.frames
     calibration, trial = (
@@ -122,55 +120,38 @@ def quantize(
     )
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
-        clip, stream = Path(scratch, "clip.onnx"), Path(scratch, "stream.onnx")
+        exported = Path(scratch)
         observer.start("lower and export", None)
-        export_clip_onnx(network, chosen_set.size, clip, clips[0].frames)
-        export_stream_onnx(network, chosen_set.size, stream, clips[0].frames)
+        export_graphs(network, chosen_set.size, clips[0], exported)
         observer.done("exact, ONNX opset 17")
         trial_clips = trial_clips_of(trial, rest, clips)
-        bench = Workbench(clip, clips, trial_clips, target, CompileOptions(), Path(scratch))
+        graph = exported / "clip.onnx"
+        bench = Workbench(graph, clips, trial_clips, target, CompileOptions(), exported)
         observer.start("choose the quantization", None)
         chosen = choose_plan(bench, scheme, order, limits, observer)
         observer.done(chosen.note())
-        bench.quantize(chosen.plan, folder / "clip.qdq.onnx")
-        transfer_quantization(folder / "clip.qdq.onnx", stream, folder / "stream.qdq.onnx")
+        quantize_graphs(bench, exported, chosen.plan, folder)
         _write(folder / "plan.json", chosen.as_dict())
         failed = chosen.restoring is not None and chosen.restoring.failed_before
         if not explain and not failed:
             return QuantizeResult(folder, chosen, None)
         # what hurts is seen before layers return to float
-        hurting = chosen if not failed else replace(chosen, plan=_unrestored(chosen, order))
-        found = _explain(bench, hurting, baseline_runner(network), observer)
+        unrestored = replace(chosen.plan, float_layers=order.float_layers)
+        found = _explain(bench, unrestored, baseline_runner(network), observer)
     _write(folder / "explain.json", found.as_dict())
     draw_sensitivity(found.rows, found.whole, folder / "sensitivity.png")
     return QuantizeResult(folder, chosen, found)
 
 
-def _measuring_target(scheme: str) -> str:
-    """The target whose engine a scheme is measured on.
-
-    Raises:
-        MissingDependency: it is not installed.
-    """
-    name = "cpu" if scheme.startswith("cpu") else "onnxruntime"
-    if command := targets.get(name).missing():
-        raise MissingDependency(f"target {name} is not installed", remedy=f"Run: {command}")
-    return name
-
-
-def _unrestored(chosen: ChosenPlan, order: QuantizationOrder) -> Any:
-    return replace(chosen.plan, float_layers=order.float_layers)
-
-
 def _explain(
-    bench: Workbench, chosen: ChosenPlan, baseline: Any, observer: Observer
+    bench: Workbench, plan: QuantizationPlan, baseline: Network, observer: Observer
 ) -> Explanation:
     observer.start("look at every block", None)
-    rows = measure_sensitivity(bench, chosen.plan, observer)
-    whole = bench.trial(chosen.plan).pixel_disagreement
-    held = bench.float_graph(chosen.plan.rule.smoothing)
+    rows = measure_sensitivity(bench, plan, observer)
+    whole = bench.trial(plan).pixel_disagreement
+    held = bench.float_graph(plan.rule.smoothing)
     diagnoses = diagnose(onnx.load(held.path).graph, held.activations)
-    walked = triage(bench, chosen.plan, baseline, observer)
+    walked = triage(bench, plan, baseline, observer)
     observer.done(f"{len(rows)} blocks, {len(diagnoses)} findings")
     return Explanation(rows, whole, diagnoses, walked)
 

@@ -19,7 +19,7 @@ import pkecho_edge
 PACKAGE = Path(pkecho_edge.__file__).parent
 
 LAYERS = (
-    ("errors", "files"),
+    ("errors", "files", "figures", "processors"),
     ("model", "lowering", "data", "metrics"),
     ("pruning", "calibration", "targets", "bundle", "verify", "training", "runtime", "stages"),
     ("tuning",),
@@ -32,6 +32,7 @@ LAYERS = (
 """From the bottom to the top; a part may import from the layers below its own."""
 
 SIDEWAYS = {
+    ("figures", "errors"): "without matplotlib it says what to install",
     ("lowering", "model"): "lowering rewrites the modules of the network",
     ("bundle", "targets.base"): "a bundle describes an engine, whatever toolchain made it",
     ("runtime", "bundle"): "opening a bundle is what the runtime is for",

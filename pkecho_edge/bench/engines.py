@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from pkecho_edge import targets
 from pkecho_edge.bench.memory_child import memory_of
-from pkecho_edge.building import engine_size
+from pkecho_edge.building import engine_size, export_graphs
 from pkecho_edge.calibration.activations import merge_activations, observe
 from pkecho_edge.calibration.quantize import quantize_graph
 from pkecho_edge.calibration.rule import DEFAULT_RULE
@@ -23,7 +23,6 @@ from pkecho_edge.calibration.transfer import transfer_quantization
 from pkecho_edge.data.clip import Clip
 from pkecho_edge.data.sources import phantoms
 from pkecho_edge.data.standard import CALIBRATION_SEEDS
-from pkecho_edge.lowering.onnx_export import export_clip_onnx, export_stream_onnx
 from pkecho_edge.model.network import PKEchoNet
 from pkecho_edge.runtime.window import Window
 from pkecho_edge.targets.base import CompileOptions, Engine, Session
@@ -94,9 +93,8 @@ def build_graphs(network: PKEchoNet, clips: Sequence[Clip], folder: Path) -> Gra
     """
     frames = clips[0].frames  # u8 [T, 1, H, W]
     size = (frames.shape[2], frames.shape[3])
+    export_graphs(network, size, clips[0], folder)
     clip, stream = folder / "clip.onnx", folder / "stream.onnx"
-    export_clip_onnx(network, size, clip, frames)
-    export_stream_onnx(network, size, stream, frames)
     activations = merge_activations(observe(clip, clips))
     int8 = {}
     for scheme in SCHEMES:

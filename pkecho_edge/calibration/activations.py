@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import copy
 import math
-import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -25,6 +24,7 @@ from pkecho_edge.calibration.graph import GraphView, quantizable
 from pkecho_edge.calibration.histogram import Histogram
 from pkecho_edge.data.clip import Clip
 from pkecho_edge.errors import CalibrationError, MissingDependency
+from pkecho_edge.processors import allowed_cores
 
 if TYPE_CHECKING:
     import onnx
@@ -123,7 +123,7 @@ def observe(graph: Path, clips: Iterable[Clip], threads: int = 0) -> Iterator[Cl
                 )
         return found
 
-    workers = threads or _usable_cores()
+    workers = threads or allowed_cores()
     running: deque[Future[ClipActivations]] = deque()
     with ThreadPoolExecutor(workers) as pool:
         # no more at a time than there are workers: a large set must not lie in memory
@@ -228,9 +228,3 @@ def _session(model: bytes) -> onnxruntime.InferenceSession:
     settings.intra_op_num_threads = settings.inter_op_num_threads = 1
     settings.log_severity_level = 3
     return onnxruntime.InferenceSession(model, settings, providers=["CPUExecutionProvider"])
-
-
-def _usable_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -5,11 +5,21 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from pkecho_edge.calibration.fingerprint import NEAR, fingerprints, is_fingerprint, nearest
+import numpy as np
+from numpy.typing import NDArray
+
+from pkecho_edge.calibration.fingerprint import (
+    NEAR,
+    clip_distance,
+    fingerprints,
+    is_fingerprint,
+    telling_bits,
+)
 from pkecho_edge.data.clip import Clip
 from pkecho_edge.errors import CalibrationError
 from pkecho_edge.files import write_atomically
@@ -88,6 +98,11 @@ class CalibrationSet:
         height, width = clips[0].frames.shape[-2:] if clips else (0, 0)
         return cls(entries, rule, seed, (height, width))
 
+    @cached_property
+    def _pictures(self) -> tuple[NDArray[np.bool_], ...]:
+        """Of each entry what `clip_distance` takes, decoded once for all clips that are checked."""
+        return tuple(telling_bits(entry.fingerprints) for entry in self.entries)
+
     @property
     def sha256(self) -> str:
         """Of the canonical file."""
@@ -107,7 +122,6 @@ class CalibrationSet:
         Raises:
             CalibrationError: names the first that does.
         """
-        prints = [(entry.identifier, entry.fingerprints) for entry in self.entries]
         contents = {entry.content_sha256 for entry in self.entries}
         patients = {entry.patient for entry in self.entries}
         for clip in clips:
@@ -121,8 +135,10 @@ class CalibrationSet:
                     path=self.path,
                     remedy="Verify on patients that the calibration set does not hold",
                 )
-            twin, distance = nearest(fingerprints(clip.frames), prints)
-            if distance <= NEAR:
+            pictures = telling_bits(fingerprints(clip.frames))
+            distances = [clip_distance(pictures, theirs) for theirs in self._pictures]
+            if (distance := min(distances)) <= NEAR:
+                twin = self.entries[distances.index(distance)].identifier
                 raise CalibrationError(
                     f"clip {clip.identifier!r} shows the pictures of calibration clip {twin!r}",
                     path=self.path,

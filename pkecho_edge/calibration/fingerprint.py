@@ -14,7 +14,7 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["NEAR", "clip_distance", "fingerprints", "is_fingerprint", "nearest"]
+__all__ = ["NEAR", "clip_distance", "fingerprints", "is_fingerprint", "telling_bits"]
 
 NEAR = 32
 """Bits of 480: clips whose frames differ by no more, on the median, show the same pictures."""
@@ -48,32 +48,27 @@ def is_fingerprint(text: object) -> bool:
     return isinstance(text, str) and re.fullmatch(rf"[0-9a-f]{{{2 * BYTES}}}", text) is not None
 
 
-def clip_distance(ours: Iterable[str], theirs: Iterable[str]) -> float:
+def telling_bits(prints: Iterable[str]) -> NDArray[np.bool_]:
+    """The fingerprints of a clip's frames to compare, bool [frames, 480].
+
+    A frame that is nearly flat looks like any other that is: it says nothing and is left out.
+    """
+    rows = [np.frombuffer(bytes.fromhex(text), dtype=np.uint8) for text in prints]
+    packed = np.array(rows, dtype=np.uint8).reshape(len(rows), BYTES)
+    bits: NDArray[np.bool_] = np.unpackbits(packed, axis=1).astype(np.bool_)
+    telling: NDArray[np.bool_] = bits[bits.sum(axis=1) > NEAR]
+    return telling
+
+
+def clip_distance(ours: NDArray[np.bool_], theirs: NDArray[np.bool_]) -> float:
     """Bits by which a clip's frames differ from the nearest frame of another clip, the median.
+
+    Args:
+        ours, theirs: of `telling_bits`.
 
     Returns:
         0 to 480; infinity where a clip has no frames, or only flat ones.
     """
-    return _distance(_bits(ours), _bits(theirs))
-
-
-def nearest(ours: Iterable[str], others: Iterable[tuple[str, Iterable[str]]]) -> tuple[str, float]:
-    """The name of the clip that is nearest, and its distance; ("", infinity) for none."""
-    mine = _bits(ours)
-    found = [(name, _distance(mine, _bits(theirs))) for name, theirs in others]
-    return min(found, key=lambda pair: pair[1], default=("", float("inf")))
-
-
-def _bits(prints: Iterable[str]) -> NDArray[np.bool_]:
-    """bool [frames, 480]."""
-    rows = [np.frombuffer(bytes.fromhex(text), dtype=np.uint8) for text in prints]
-    packed = np.array(rows, dtype=np.uint8).reshape(len(rows), BYTES)
-    return np.unpackbits(packed, axis=1).astype(np.bool_)
-
-
-def _distance(ours: NDArray[np.bool_], theirs: NDArray[np.bool_]) -> float:
-    # a frame that is nearly flat looks like any other that is: it says nothing
-    ours, theirs = (bits[bits.sum(axis=1) > NEAR] for bits in (ours, theirs))
     if not len(ours) or not len(theirs):
         return float("inf")
     differing = (ours[:, None] != theirs[None]).sum(axis=2)  # [T, T']

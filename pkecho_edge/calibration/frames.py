@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from pkecho_edge.calibration.fingerprint import NEAR, clip_distance, fingerprints
+from pkecho_edge.calibration.fingerprint import NEAR, clip_distance, fingerprints, telling_bits
 from pkecho_edge.data.clip import Clip
 from pkecho_edge.errors import CalibrationError
 
@@ -86,7 +86,7 @@ def _one_sided(clips: Sequence[Clip]) -> Iterator[str]:
 
 def _twins(clips: Sequence[Clip]) -> Iterator[str]:
     """Pairs of different recordings that show the same pictures."""
-    prints = [fingerprints(clip.frames) for clip in clips]
+    prints = [telling_bits(fingerprints(clip.frames)) for clip in clips]
     for second, clip in enumerate(clips):
         for first in range(second):
             other = clips[first]

@@ -51,8 +51,6 @@ RULES: Mapping[str, str] = {
 }
 """Short name -> what holds in a graph that obeys."""
 
-_TYPES: Mapping[str, type[Any]] = {"u8": np.uint8, "s8": np.int8}
-
 
 @dataclass(frozen=True)
 class Finding:
@@ -300,7 +298,7 @@ class _Rules:
             yield Finding(_name(node), "pair", "quantizes what is quantized already")
         if node.input[0] not in self._view.constants:
             yield from self._scale(node, channels=None)
-            yield from self._zero_point(node, _TYPES[self._scheme.activations], "type")
+            yield from self._zero_point(node, self._scheme.activation_type, "type")
 
     def _dequantize(self, node: onnx.NodeProto) -> Iterator[Finding]:
         maker = self._view.makers.get(node.input[0])

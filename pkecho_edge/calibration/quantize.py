@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 
 __all__ = ["QuantizationReport", "mean_output", "quantize_graph", "quantize_onnx"]
 
-_TYPES: Mapping[str, type[Any]] = {"u8": np.uint8, "s8": np.int8}
-
 
 @dataclass(frozen=True)
 class QuantizationReport:
@@ -164,7 +162,7 @@ class _Writer:
     def _activation(self, tensor: str, ranges_of: str) -> _Quantizer:
         """Scale and zero point of an activation."""
         lowest, highest = self._scheme.activation_levels
-        dtype = _TYPES[self._scheme.activations]
+        dtype = self._scheme.activation_type
         if self._view.makers[tensor].op_type == "Cast" and lowest == 0:
             return _Quantizer.of(1, 0, dtype)  # 8-bit frames as they are: exact
         statistics = self._statistics[ranges_of]

@@ -6,8 +6,11 @@ import fnmatch
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from functools import cache
 from importlib import resources
 from typing import Any
+
+import numpy as np
 
 from pkecho_edge.errors import UsageError
 
@@ -74,6 +77,11 @@ class Scheme:
         return any(fnmatch.fnmatchcase(layer, pattern) for pattern in self.float_layers)
 
     @property
+    def activation_type(self) -> type[Any]:
+        """Of stored activations, as NumPy has it."""
+        return np.uint8 if self.activations == "u8" else np.int8
+
+    @property
     def activation_levels(self) -> tuple[int, int]:
         """The smallest and largest stored activation."""
         return (0, 255) if self.activations == "u8" else (-127, 127)
@@ -90,6 +98,7 @@ def scheme_names() -> tuple[str, ...]:
     return tuple(sorted(f.name.removesuffix(".toml") for f in files if f.name.endswith(".toml")))
 
 
+@cache
 def load_scheme(name: str) -> Scheme:
     """A scheme by its name.
 

@@ -19,6 +19,7 @@ from pkecho_edge.cli.console import (
     console,
     errors,
     parse_size,
+    parse_split,
     plain,
     write_json,
 )
@@ -111,7 +112,7 @@ def _clips(data: Path, split: str, size: str, quiet: bool) -> tuple[list[Clip], 
     found = []
     with Bars(quiet) as bars:
         bars.start("clips", None)
-        wanted = None if split.upper() == "ALL" else split.upper()
+        wanted = parse_split(split)
         source = sources.dataset(data, parse_size(size), split=wanted)
         for clip in source:
             found.append(clip)
@@ -155,7 +156,7 @@ def _check_against(
 
     with Bars(quiet) as bars:
         bars.start("leakage", None)
-        wanted = None if split.upper() == "ALL" else split.upper()
+        wanted = parse_split(split)
         source = sources.dataset(data, parse_size(size), split=wanted)
         count = 0
         try:

@@ -53,12 +53,13 @@ def report_curve(
     from pkecho_edge.lowering.onnx_export import export_clip_onnx
     from pkecho_edge.model.identity import load_identified
     from pkecho_edge.targets.base import CompileOptions
-    from pkecho_edge.tuning.curve import draw_curve, measure_curve
-    from pkecho_edge.tuning.workbench import Workbench
+    from pkecho_edge.tuning.curve import measure_curve
+    from pkecho_edge.tuning.pictures import draw_curve
+    from pkecho_edge.tuning.workbench import Workbench, measuring_target
 
     plan = QuantizationPlan(scheme, RangeRule.parse(rule))
     trial, drawn = _parts(clips)
-    target = "cpu" if scheme.startswith("cpu") else "onnxruntime"
+    target = measuring_target(scheme)
     with Bars(quiet) as bars, tempfile.TemporaryDirectory() as folder:
         bars.start("lower and export", None)
         network, _ = load_identified(checkpoint)

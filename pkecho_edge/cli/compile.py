@@ -10,6 +10,7 @@ import typer
 from pkecho_edge.cli.console import (
     Bars,
     DebugOption,
+    GatesOption,
     JsonOption,
     QuietOption,
     SizeOption,
@@ -24,7 +25,9 @@ from pkecho_edge.errors import UsageError
 if TYPE_CHECKING:
     from pkecho_edge.data.sources import ClipSource
 
-__all__ = ["CheckpointArgument", "DataOption", "clip_sources", "compile_", "parse_modes"]
+__all__ = ["CalibrationOption", "CheckpointArgument", "ClipSeedOption", "ClipsOption"]
+__all__ += ["DataOption", "KeepFloatOption", "RestoreOption", "RuleOption", "clip_sources"]
+__all__ += ["compile_", "parse_modes"]
 
 CheckpointArgument = Annotated[
     Path | None,
@@ -36,6 +39,18 @@ DataOption = Annotated[
     Path | None,
     typer.Option(help="Recordings: TRAIN calibrates, TEST verifies.", metavar="DIR"),
 ]
+CalibrationOption = Annotated[
+    Path | None, typer.Option(help="A file of `pkecho-edge calibrate`.", metavar="FILE")
+]
+ClipsOption = Annotated[int, typer.Option(help="Clips that set the INT8 ranges.", min=1)]
+RuleOption = Annotated[str, typer.Option(help="Range rule, or auto: the one that drifts least.")]
+RestoreOption = Annotated[
+    bool, typer.Option("--restore/--no-restore", help="Layers back to float until the gates pass.")
+]
+KeepFloatOption = Annotated[
+    list[str] | None, typer.Option(help="A layer that stays in float.", metavar="LAYER")
+]
+ClipSeedOption = Annotated[int, typer.Option(help="Of the choice of clips.", min=0)]
 
 
 def compile_(
@@ -45,10 +60,8 @@ def compile_(
     phantoms: Annotated[
         bool, typer.Option("--phantoms", help="Calibrate and verify on phantoms instead.")
     ] = False,
-    calibration: Annotated[
-        Path | None, typer.Option(help="A file of `pkecho-edge calibrate`.", metavar="FILE")
-    ] = None,
-    clips: Annotated[int, typer.Option(help="Clips that set the INT8 ranges.", min=1)] = 32,
+    calibration: CalibrationOption = None,
+    clips: ClipsOption = 32,
     size: SizeOption = "128",
     mode: Annotated[str, typer.Option(help="Engines: clip, stream or both.")] = "both",
     threads: Annotated[int, typer.Option(help="At run time; 0: every core.", min=0)] = 0,
@@ -56,20 +69,11 @@ def compile_(
     scheme: Annotated[
         str | None, typer.Option(help="Quantization scheme; default: the target's.")
     ] = None,
-    rule: Annotated[str, typer.Option(help="Range rule, or auto: the one that drifts least.")] = (
-        "auto"
-    ),
-    restore: Annotated[
-        bool,
-        typer.Option("--restore/--no-restore", help="Layers back to float until the gates pass."),
-    ] = True,
-    keep_float: Annotated[
-        list[str] | None, typer.Option(help="A layer that stays in float.", metavar="LAYER")
-    ] = None,
-    gates: Annotated[
-        Path | None, typer.Option(help="TOML file with a [gates] table.", metavar="FILE")
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Of the choice of clips.", min=0)] = 0,
+    rule: RuleOption = "auto",
+    restore: RestoreOption = True,
+    keep_float: KeepFloatOption = None,
+    gates: GatesOption = None,
+    seed: ClipSeedOption = 0,
     out: Annotated[
         Path | None, typer.Option(help="The bundle; default: NAME-TARGET.pkb here.", metavar="PKB")
     ] = None,

@@ -27,9 +27,9 @@ from rich.progress import (
 
 from pkecho_edge.errors import UsageError
 
-__all__ = ["Bars", "DebugOption", "JsonOption", "QuietOption", "SizeOption"]
-__all__ += ["check_file", "check_folder", "console", "debugging", "errors", "parse_size", "plain"]
-__all__ += ["write_json"]
+__all__ = ["Bars", "DebugOption", "GatesOption", "JsonOption", "QuietOption", "SizeOption"]
+__all__ += ["check_file", "check_folder", "console", "debugging", "errors", "parse_size"]
+__all__ += ["parse_split", "plain", "write_json"]
 
 # emoji off: a file may be called a:heart:.pt
 console = Console(highlight=False, emoji=False)
@@ -70,6 +70,9 @@ JsonOption = Annotated[
         callback=_check_json,
     ),
 ]
+GatesOption = Annotated[
+    Path | None, typer.Option(help="TOML file with a [gates] table.", metavar="FILE")
+]
 SizeOption = Annotated[
     str, typer.Option(help="Frame size, N or HxW: multiples of 32 from 96 to 640.", metavar="SIZE")
 ]
@@ -91,6 +94,11 @@ def parse_size(text: str) -> tuple[int, int]:
             f"size {text} is not possible", remedy="Use multiples of 32 from 96 to 640"
         )
     return size
+
+
+def parse_split(text: str) -> str | None:
+    """A dataset's split by its name in capitals; None, every recording, for "ALL"."""
+    return None if text.upper() == "ALL" else text.upper()
 
 
 def plain(text: object) -> str:

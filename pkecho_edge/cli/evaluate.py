@@ -18,6 +18,7 @@ from pkecho_edge.cli.console import (
     check_file,
     console,
     parse_size,
+    parse_split,
     write_json,
     write_text,
 )
@@ -205,7 +206,7 @@ def _source(
 
     if data is None:
         return sources.standard_set(size, clips or STANDARD_COUNT)
-    wanted = None if split.upper() == "ALL" else split.upper()
+    wanted = parse_split(split)
     return sources.dataset(data, size, split=wanted, count=clips, rule=check_rule(split_by))
 
 

@@ -7,10 +7,21 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pkecho_edge.cli.compile import CheckpointArgument, DataOption, clip_sources
+from pkecho_edge.cli.compile import (
+    CalibrationOption,
+    CheckpointArgument,
+    ClipSeedOption,
+    ClipsOption,
+    DataOption,
+    KeepFloatOption,
+    RestoreOption,
+    RuleOption,
+    clip_sources,
+)
 from pkecho_edge.cli.console import (
     Bars,
     DebugOption,
+    GatesOption,
     JsonOption,
     QuietOption,
     SizeOption,
@@ -34,29 +45,18 @@ def quantize(
     phantoms: Annotated[
         bool, typer.Option("--phantoms", help="Calibrate and try on phantoms instead.")
     ] = False,
-    calibration: Annotated[
-        Path | None, typer.Option(help="A file of `pkecho-edge calibrate`.", metavar="FILE")
-    ] = None,
-    clips: Annotated[int, typer.Option(help="Clips that set the INT8 ranges.", min=1)] = 32,
+    calibration: CalibrationOption = None,
+    clips: ClipsOption = 32,
     size: SizeOption = "128",
     scheme: Annotated[str, typer.Option(help="How numbers are quantized.")] = "cpu",
-    rule: Annotated[str, typer.Option(help="Range rule, or auto: the one that drifts least.")] = (
-        "auto"
-    ),
-    restore: Annotated[
-        bool,
-        typer.Option("--restore/--no-restore", help="Layers back to float until the gates pass."),
-    ] = True,
-    keep_float: Annotated[
-        list[str] | None, typer.Option(help="A layer that stays in float.", metavar="LAYER")
-    ] = None,
-    gates: Annotated[
-        Path | None, typer.Option(help="TOML file with a [gates] table.", metavar="FILE")
-    ] = None,
+    rule: RuleOption = "auto",
+    restore: RestoreOption = True,
+    keep_float: KeepFloatOption = None,
+    gates: GatesOption = None,
     explain: Annotated[
         bool, typer.Option("--explain", help="Show which blocks hurt, and why.")
     ] = False,
-    seed: Annotated[int, typer.Option(help="Of the choice of clips.", min=0)] = 0,
+    seed: ClipSeedOption = 0,
     out: Annotated[Path, typer.Option(help="Folder to write into.", metavar="DIR")] = Path(
         "quantized"
     ),

@@ -10,10 +10,12 @@ import typer
 from pkecho_edge.cli.console import (
     Bars,
     DebugOption,
+    GatesOption,
     JsonOption,
     QuietOption,
     check_folder,
     console,
+    parse_split,
     plain,
     write_json,
 )
@@ -45,9 +47,7 @@ def verify_(
         Path | None,
         typer.Option(help="The checkpoint, where it cannot be found.", metavar="CHECKPOINT"),
     ] = None,
-    gates: Annotated[
-        Path | None, typer.Option(help="TOML file with a [gates] table.", metavar="FILE")
-    ] = None,
+    gates: GatesOption = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder; default: NAME.report.", metavar="DIR")
     ] = None,
@@ -79,7 +79,7 @@ def verify_(
     if data is None:
         source = sources.standard_set(size, clips or STANDARD_COUNT)
     else:
-        wanted = None if split.upper() == "ALL" else split.upper()
+        wanted = parse_split(split)
         source = sources.dataset(data, size, split=wanted, count=clips)
     if long is not None:
         source = replace(source, long=sources.LongRun(long, sequences))

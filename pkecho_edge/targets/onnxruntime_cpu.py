@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import shutil
 from collections.abc import Callable, Mapping
 from importlib import metadata
@@ -14,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pkecho_edge.errors import EnvironmentMismatch, MissingDependency, PkechoEdgeError
+from pkecho_edge.processors import allowed_cores
 from pkecho_edge.targets.base import (
     Arrays,
     Capabilities,
@@ -103,18 +103,12 @@ def _open(path: Path, threads: int) -> onnxruntime.InferenceSession:
     settings = onnxruntime.SessionOptions()
     settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
     settings.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
-    settings.intra_op_num_threads = threads or _usable_cores()
+    settings.intra_op_num_threads = threads or allowed_cores()
     settings.inter_op_num_threads = 1
     settings.log_severity_level = 3  # errors only; they come as exceptions, too
     # else its threads go on spinning after a run and take the cores from whatever comes next
     settings.add_session_config_entry("session.force_spinning_stop", "1")
     return onnxruntime.InferenceSession(path, settings, providers=["CPUExecutionProvider"])
-
-
-def _usable_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _spec(port: Any) -> TensorSpec:

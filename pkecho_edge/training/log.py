@@ -13,7 +13,8 @@ from typing import TextIO
 import numpy as np
 from numpy.typing import NDArray
 
-from pkecho_edge.errors import MissingDependency, UnusableInput, UsageError
+from pkecho_edge.errors import UnusableInput, UsageError
+from pkecho_edge.figures import empty_figure
 from pkecho_edge.files import write_atomically
 
 __all__ = ["COLUMNS", "StepLog", "draw_curve", "open_log"]
@@ -133,18 +134,12 @@ def draw_curve(log: Path, picture: Path) -> None:
         UnusableInput: `log` is no log.
         UsageError: the picture cannot be written.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingDependency(
-            "matplotlib is not installed", remedy="Run: pip install 'pkecho-edge[report]'"
-        ) from error
+    figure = empty_figure(9, 3.4)
     rows = _rows(log)
     step, loss, dsc, validation = (
         np.array([float(row[name] or "nan") for row in rows])
         for name in ("step", "loss", "dsc", "validation_dsc")
     )
-    figure = Figure(figsize=(9, 3.4), layout="constrained")
     left, right = figure.subplots(1, 2)
     left.plot(step, loss, color="0.8", linewidth=0.6)
     left.plot(step, _smooth(loss), color="#a34a00")

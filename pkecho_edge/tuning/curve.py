@@ -10,18 +10,17 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pkecho_edge.calibration.activations import ClipActivations, merge_activations, observe
 from pkecho_edge.calibration.plan import QuantizationPlan
-from pkecho_edge.errors import CalibrationError, MissingDependency
+from pkecho_edge.errors import CalibrationError
 from pkecho_edge.stages import Observer
 from pkecho_edge.tuning.workbench import FloatGraph, Workbench
 
-__all__ = ["Curve", "CurvePoint", "curve_sizes", "draw_curve", "measure_curve"]
+__all__ = ["Curve", "CurvePoint", "curve_sizes", "measure_curve"]
 
 
 @dataclass(frozen=True)
@@ -131,7 +130,7 @@ def measure_curve(
         CalibrationError: fewer than two clips.
     """
     sizes = curve_sizes(len(bench.calibration))
-    graph = bench.float_graph(plan.rule.smoothing).path
+    graph = bench.smoothed(plan.rule.smoothing)
     observed = list(observe(graph, bench.calibration))
     observer.start("drift against size", draws * (len(sizes) - 1) + 1)
     points = []
@@ -154,42 +153,3 @@ def _draws(
     for draw in range(draws if size < len(observed) else 1):
         chosen = np.random.default_rng((seed, size, draw)).permutation(len(observed))[:size]
         yield [observed[i] for i in sorted(chosen)]
-
-
-def draw_curve(curve: Curve, path: Path) -> None:
-    """A picture (PNG or SVG, by the name's ending) of the curve, the sufficient size marked.
-
-    Raises:
-        MissingDependency: matplotlib is not installed.
-    """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingDependency(
-            "matplotlib is not installed", remedy="Run: pip install 'pkecho-edge[report]'"
-        ) from error
-    figure = Figure(figsize=(6.4, 3.6), layout="constrained")
-    axis = figure.subplots()
-    sizes = [point.clips for point in curve.points]
-    for point in curve.points:
-        values = point.pixel_disagreement
-        axis.plot([point.clips] * len(values), values, "o", ms=3, color="0.6", zorder=1)
-    axis.plot(sizes, [point.mean for point in curve.points], "-o", ms=5, color="tab:blue")
-    best = min(point.mean for point in curve.points)
-    axis.axhspan(best, best + curve.noise, color="tab:green", alpha=0.15, lw=0)
-    axis.axvline(curve.sufficient, color="tab:green", lw=1)
-    axis.annotate(
-        f"{curve.sufficient} clips are enough",
-        (curve.sufficient, 1),
-        xycoords=("data", "axes fraction"),
-        xytext=(4, -10),
-        textcoords="offset points",
-        color="tab:green",
-    )
-    axis.set_xscale("log", base=2)
-    axis.set_xticks(sizes, [str(size) for size in sizes])
-    axis.set_ylim(bottom=0)
-    axis.set_xlabel("calibration clips")
-    axis.set_ylabel("pixels that differ, %")
-    axis.set_title(f"{curve.plan.scheme}, {curve.plan.rule.name}", loc="left", fontsize=9)
-    figure.savefig(path, dpi=144)

@@ -1,14 +1,15 @@
-"""The picture of `quantize --explain`: what each block costs, alone and to all the others."""
+"""The pictures of `quantize --explain` and `calibrate --curve`."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
 
-from pkecho_edge.errors import MissingDependency
+from pkecho_edge.figures import empty_figure
+from pkecho_edge.tuning.curve import Curve
 from pkecho_edge.tuning.sensitivity import BlockRow
 
-__all__ = ["draw_sensitivity"]
+__all__ = ["draw_curve", "draw_sensitivity"]
 
 
 def draw_sensitivity(rows: Sequence[BlockRow], whole: float, path: Path) -> None:
@@ -22,13 +23,7 @@ def draw_sensitivity(rows: Sequence[BlockRow], whole: float, path: Path) -> None
     Raises:
         MissingDependency: matplotlib is not installed.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingDependency(
-            "matplotlib is not installed", remedy="Run: pip install 'pkecho-edge[report]'"
-        ) from error
-    figure = Figure(figsize=(6.8, 0.42 * len(rows) + 1.4), layout="constrained")
+    figure = empty_figure(6.8, 0.42 * len(rows) + 1.4)
     axis = figure.subplots()
     places = range(len(rows))
     for offset, label, color, values in (
@@ -43,4 +38,37 @@ def draw_sensitivity(rows: Sequence[BlockRow], whole: float, path: Path) -> None
     axis.set_xlabel("pixels that differ from the float engine's masks, %")
     axis.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside upper right", ncols=3, frameon=False, fontsize=8)
+    figure.savefig(path, dpi=144)
+
+
+def draw_curve(curve: Curve, path: Path) -> None:
+    """A picture (PNG or SVG, by the name's ending) of the curve, the sufficient size marked.
+
+    Raises:
+        MissingDependency: matplotlib is not installed.
+    """
+    figure = empty_figure(6.4, 3.6)
+    axis = figure.subplots()
+    sizes = [point.clips for point in curve.points]
+    for point in curve.points:
+        values = point.pixel_disagreement
+        axis.plot([point.clips] * len(values), values, "o", ms=3, color="0.6", zorder=1)
+    axis.plot(sizes, [point.mean for point in curve.points], "-o", ms=5, color="tab:blue")
+    best = min(point.mean for point in curve.points)
+    axis.axhspan(best, best + curve.noise, color="tab:green", alpha=0.15, lw=0)
+    axis.axvline(curve.sufficient, color="tab:green", lw=1)
+    axis.annotate(
+        f"{curve.sufficient} clips are enough",
+        (curve.sufficient, 1),
+        xycoords=("data", "axes fraction"),
+        xytext=(4, -10),
+        textcoords="offset points",
+        color="tab:green",
+    )
+    axis.set_xscale("log", base=2)
+    axis.set_xticks(sizes, [str(size) for size in sizes])
+    axis.set_ylim(bottom=0)
+    axis.set_xlabel("calibration clips")
+    axis.set_ylabel("pixels that differ, %")
+    axis.set_title(f"{curve.plan.scheme}, {curve.plan.rule.name}", loc="left", fontsize=9)
     figure.savefig(path, dpi=144)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -65,8 +66,10 @@ def measure_sensitivity(
     """
     layers = quantized_layers(bench, plan)
     blocks = list(dict.fromkeys(block_of(layer) for layer in layers))
-    gmacs, shares = layer_gmacs(bench), _time_shares(bench, plan)
-    noise = _noise(bench, plan, blocks)
+    quantized = bench.folder / "sensitivity.onnx"
+    bench.quantize(plan, quantized)
+    gmacs, shares = layer_gmacs(bench), _time_shares(bench, quantized)
+    noise = _noise(bench, bench.smoothed(plan.rule.smoothing), quantized, blocks)
     rows = []
     for block in blocks:
         inside = [layer for layer in layers if block_of(layer) == block]
@@ -104,11 +107,10 @@ def _block(node: str) -> str:
     return "encoder.stem" if name in ("encoder", "encoder.pool") else name
 
 
-def _noise(bench: Workbench, plan: QuantizationPlan, blocks: Sequence[str]) -> dict[str, float]:
+def _noise(
+    bench: Workbench, source: Path, quantized: Path, blocks: Sequence[str]
+) -> dict[str, float]:
     """Block -> signal-to-noise of its outputs, dB, by ONNX Runtime on a few of the trial clips."""
-    source = bench.float_graph(plan.rule.smoothing).path
-    quantized = bench.folder / "noise.onnx"
-    bench.quantize(plan, quantized)
     outputs = block_outputs(onnx.load(source).graph, blocks)
     wanted = [name for names in outputs.values() for name in names]
     clips = [clip.frames for clip in bench.clips[:_NOISE_CLIPS]]
@@ -146,17 +148,16 @@ def _tensors(
     return {name: np.stack(held) for name, held in zip(names, zip(*runs, strict=True), strict=True)}
 
 
-def _time_shares(bench: Workbench, plan: QuantizationPlan) -> dict[str, float] | None:
+def _time_shares(bench: Workbench, quantized: Path) -> dict[str, float] | None:
     """Block -> share of the quantized engine's time; None where the target has no profile."""
     if bench.target != "cpu":
         return None
     from pkecho_edge.targets.openvino_profile import profile_engine
 
-    path, folder = bench.folder / "profiled.onnx", bench.folder / "profiled.engine"
-    bench.quantize(plan, path)
-    folder.mkdir(exist_ok=True)
-    engine = targets.get("cpu").compile({"clip": path}, folder, bench.options)["clip"]
-    profile = profile_engine(engine, {"frames": bench.clips[0].frames}, _PROFILE_RUNS)
+    with tempfile.TemporaryDirectory(dir=bench.folder) as folder:
+        engine = targets.get("cpu").compile({"clip": quantized}, Path(folder), bench.options)
+        frames = bench.clips[0].frames
+        profile = profile_engine(engine["clip"], {"frames": frames}, _PROFILE_RUNS)
     spent: dict[str, float] = {}
     block = "encoder.stem"
     for node in profile.nodes:

@@ -16,12 +16,12 @@ from pkecho_edge.stages import Observer
 from pkecho_edge.tuning.restore import quantized_layers
 from pkecho_edge.tuning.workbench import Workbench
 
-__all__ = ["LIMIT", "Stage", "Triage", "triage"]
+__all__ = ["LIMIT", "Network", "Stage", "Triage", "triage"]
 
 LIMIT = 0.5
 """Percent of pixels: a stage that differs by more has diverged. INT8 differs by 0.02 to 0.05."""
 
-Run = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+Network = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,9 @@ class Triage:
         }
 
 
-def triage(bench: Workbench, plan: QuantizationPlan, baseline: Run, observer: Observer) -> Triage:
+def triage(
+    bench: Workbench, plan: QuantizationPlan, baseline: Network, observer: Observer
+) -> Triage:
     """Walk from the network to the engine until a stage diverges.
 
     Args:
@@ -83,7 +85,7 @@ def triage(bench: Workbench, plan: QuantizationPlan, baseline: Run, observer: Ob
 def _stages(
     bench: Workbench, plan: QuantizationPlan
 ) -> Iterator[tuple[str, str, Sequence[NDArray[np.float32]]]]:
-    graph = bench.float_graph(plan.rule.smoothing).path
+    graph = bench.smoothed(plan.rule.smoothing)
     if targets.get("onnxruntime").missing() is None:
         yield "FP32 ONNX in ONNX Runtime", "", replace(bench, target="onnxruntime").run(graph)
     yield "float engine", "", bench.run(graph)

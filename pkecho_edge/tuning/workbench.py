@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Iterator, Sequence
+import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -19,12 +19,13 @@ from pkecho_edge.calibration.plan import QuantizationPlan
 from pkecho_edge.calibration.quantize import QuantizationReport, quantize_graph
 from pkecho_edge.calibration.scheme import load_scheme
 from pkecho_edge.data.clip import Clip
+from pkecho_edge.errors import MissingDependency
 from pkecho_edge.metrics.overlap import dice, disagreement
 from pkecho_edge.targets.base import CompileOptions
 from pkecho_edge.verify.accuracy import AccuracyResult, summarize_rows
 from pkecho_edge.verify.scores import score_clip
 
-__all__ = ["FloatGraph", "Trial", "Workbench"]
+__all__ = ["FloatGraph", "Trial", "Workbench", "measuring_target"]
 
 Logits = list[NDArray[np.float32]]
 
@@ -89,15 +90,20 @@ class Workbench:
     folder: Path
     _graphs: dict[float, FloatGraph] = field(default_factory=dict)
     _float_logits: Logits = field(default_factory=list)
-    _numbers: Iterator[int] = field(default_factory=itertools.count)
+
+    def smoothed(self, smoothing: float) -> Path:
+        """The graph that a rule with this smoothing quantizes; made once."""
+        if not smoothing:
+            return self.graph
+        path = self.folder / f"smooth-{smoothing:g}.onnx"
+        if not path.exists():
+            equalise(self.graph, self.float_graph().activations, smoothing, path)
+        return path
 
     def float_graph(self, smoothing: float = 0.0) -> FloatGraph:
-        """The graph that a rule with this smoothing quantizes; observed once."""
+        """That graph and what its tensors hold on the calibration clips; observed once."""
         if smoothing not in self._graphs:
-            path = self.graph
-            if smoothing:
-                path = self.folder / f"smooth-{smoothing:g}.onnx"
-                equalise(self.graph, self.float_graph().activations, smoothing, path)
+            path = self.smoothed(smoothing)
             found = merge_activations(observe(path, self.calibration))
             self._graphs[smoothing] = FloatGraph(path, found)
         return self._graphs[smoothing]
@@ -131,32 +137,26 @@ class Workbench:
 
     def logits(self, plan: QuantizationPlan) -> Logits:
         """Of the compiled engine of a plan."""
-        path = self.folder / f"trial-{next(self._numbers)}.onnx"
-        self.quantize(plan, path)
-        return self.run(path)
+        with tempfile.TemporaryDirectory(dir=self.folder) as folder:
+            path = Path(folder, "trial.onnx")
+            self.quantize(plan, path)
+            return self.run(path)
 
     def run(self, graph: Path) -> Logits:
         """Compile a clip graph for the target and run it on the trial clips."""
         target = targets.get(self.target)
-        folder = self.folder / f"{graph.stem}.engine"
-        folder.mkdir(exist_ok=True)
-        engine = target.compile({"clip": graph}, folder, self.options)["clip"]
-        with target.load(engine) as session:
-            return [
-                session.run({"frames": clip.frames})["logits"].astype(np.float32, copy=False)
-                for clip in self.clips
-            ]
+        with tempfile.TemporaryDirectory(dir=self.folder) as folder:
+            engine = target.compile({"clip": graph}, Path(folder), self.options)["clip"]
+            with target.load(engine) as session:
+                return [
+                    session.run({"frames": clip.frames})["logits"].astype(np.float32, copy=False)
+                    for clip in self.clips
+                ]
 
     def trial(self, plan: QuantizationPlan) -> Trial:
         """Quantize, compile, run, compare with the float engine."""
-        return self.compare(plan, self.logits(plan))
-
-    def compare(self, plan: QuantizationPlan, logits: Logits) -> Trial:
-        """What these logits of the trial clips say of a plan."""
-        figures = [
-            _figures(clip, ours, theirs)
-            for clip, ours, theirs in zip(self.clips, self.float_logits(), logits, strict=True)
-        ]
+        sides = zip(self.clips, self.float_logits(), self.logits(plan), strict=True)
+        figures = [_figures(*side) for side in sides]
         pixels, agreement, drift, signal, noise = np.array(figures).T
         known = drift[~np.isnan(drift)]
         ratio = signal.sum() / max(noise.sum(), np.finfo(np.float64).tiny)
@@ -172,6 +172,18 @@ class Workbench:
         """Everything that gates ask, on the trial clips."""
         sides = zip(self.clips, self.float_logits(), self.logits(plan), strict=True)
         return summarize_rows([score_clip(*side) for side in sides])
+
+
+def measuring_target(scheme: str) -> str:
+    """The target whose engine a scheme is measured on: one of TensorRT in ONNX Runtime.
+
+    Raises:
+        MissingDependency: it is not installed.
+    """
+    name = "cpu" if scheme.startswith("cpu") else "onnxruntime"
+    if command := targets.get(name).missing():
+        raise MissingDependency(f"target {name} is not installed", remedy=f"Run: {command}")
+    return name
 
 
 def _figures(

@@ -12,6 +12,8 @@ from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from pkecho_edge.processors import allowed_cores
+
 __all__ = ["machine_facts", "peak_memory_mb"]
 
 MachineFacts = dict[str, object]
@@ -86,10 +88,7 @@ def parse_cpuinfo(text: str) -> MachineFacts:
 
 def usable_cores() -> int:
     """Cores this process may run on: its affinity, cut by a control group's CPU quota."""
-    if hasattr(os, "sched_getaffinity"):
-        cores = len(os.sched_getaffinity(0))
-    else:
-        cores = os.cpu_count() or 1
+    cores = allowed_cores()
     return min(cores, _quota_cores(_read(Path("/sys/fs/cgroup/cpu.max"))) or cores)
 
 

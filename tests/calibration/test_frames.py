@@ -8,7 +8,12 @@ import numpy as np
 import pytest
 
 from pkecho_edge.calibration.calibration_set import CalibrationSet
-from pkecho_edge.calibration.fingerprint import NEAR, clip_distance, fingerprints
+from pkecho_edge.calibration.fingerprint import (
+    NEAR,
+    clip_distance,
+    fingerprints,
+    telling_bits,
+)
 from pkecho_edge.calibration.frames import check_clips
 from pkecho_edge.data.clip import Clip
 from pkecho_edge.data.sources import phantoms
@@ -107,7 +112,7 @@ def test_other_hearts_may_verify(hearts: list[Clip]) -> None:
     CalibrationSet.of(hearts, "random", 0).check_disjoint(others)
 
     nearest = min(
-        clip_distance(fingerprints(a.frames), fingerprints(b.frames))
+        clip_distance(*(telling_bits(fingerprints(clip.frames)) for clip in (a, b)))
         for a in hearts
         for b in others
     )
@@ -115,7 +120,7 @@ def test_other_hearts_may_verify(hearts: list[Clip]) -> None:
 
 
 def test_flat_frames_say_nothing() -> None:
-    flat = fingerprints(np.full((2, 1, 32, 32), 9, dtype=np.uint8))
+    flat = telling_bits(fingerprints(np.full((2, 1, 32, 32), 9, dtype=np.uint8)))
 
     assert clip_distance(flat, flat) == float("inf")
-    assert clip_distance([], flat) == float("inf")
+    assert clip_distance(telling_bits([]), flat) == float("inf")

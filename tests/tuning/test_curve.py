@@ -8,7 +8,8 @@ import pytest
 
 from pkecho_edge.calibration.plan import QuantizationPlan
 from pkecho_edge.errors import CalibrationError
-from pkecho_edge.tuning.curve import Curve, CurvePoint, curve_sizes, draw_curve
+from pkecho_edge.tuning.curve import Curve, CurvePoint, curve_sizes
+from pkecho_edge.tuning.pictures import draw_curve
 
 
 def curve(*points: tuple[int, tuple[float, ...]]) -> Curve:
