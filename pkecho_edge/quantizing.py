@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,16 +14,19 @@ import onnx
 
 from pkecho_edge.building import export_graphs, quantize_graphs
 from pkecho_edge.calibration.calibration_set import CalibrationSet
+from pkecho_edge.calibration.graph import block_of
 from pkecho_edge.calibration.plan import QuantizationPlan
 from pkecho_edge.calibration.scheme import load_scheme
 from pkecho_edge.clip_roles import calibration_clips_of, trial_clips_of
 from pkecho_edge.data.sources import ClipSource
+from pkecho_edge.errors import MissingDependency
 from pkecho_edge.files import write_atomically
 from pkecho_edge.stages import Observer, SilentObserver
 from pkecho_edge.targets.base import CompileOptions
 from pkecho_edge.tuning.choose import ChosenPlan, QuantizationOrder, choose_plan
 from pkecho_edge.tuning.diagnosis import Diagnosis, diagnose
 from pkecho_edge.tuning.pictures import draw_sensitivity
+from pkecho_edge.tuning.restore import failed_gates
 from pkecho_edge.tuning.sensitivity import BlockRow, measure_sensitivity
 from pkecho_edge.tuning.triage import Network, Triage, triage
 from pkecho_edge.tuning.workbench import Workbench, measuring_target
@@ -47,6 +51,12 @@ class Explanation:
     diagnoses: tuple[Diagnosis, ...]
     triage: Triage
 
+    @property
+    def reasons(self) -> tuple[Diagnosis, ...]:
+        """The causes in the block at which the engine first leaves its network."""
+        first = self.triage.first
+        return tuple(d for d in self.diagnoses if first and block_of(d.layer) == first.block)
+
     def as_dict(self) -> dict[str, Any]:
         """JSON-ready."""
         return {
@@ -63,20 +73,17 @@ class QuantizeResult:
     """What was written into `folder`, and why.
 
     Attributes:
-        folder: clip.qdq.onnx, stream.qdq.onnx, plan.json; explain.json and sensitivity.png.
+        folder: clip.qdq.onnx, stream.qdq.onnx, plan.json; explain.json and, with matplotlib,
+            sensitivity.png.
         chosen: the plan and what led to it.
+        failed: the accuracy gates that fail on the trial clips, as text.
         explanation: None where it was not asked for and no gate failed.
     """
 
     folder: Path
     chosen: ChosenPlan
+    failed: tuple[str, ...]
     explanation: Explanation | None
-
-    @property
-    def failed(self) -> tuple[str, ...]:
-        """The accuracy gates that fail on the trial clips."""
-        restoring = self.chosen.restoring
-        return () if restoring is None else restoring.failed_after
 
 
 def quantize(
@@ -118,7 +125,6 @@ def quantize(
     chosen_set, clips, rest = calibration_clips_of(
         calibration, calibration_set, calibration_clips, seed, observer
     )
-    folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
         exported = Path(scratch)
         observer.start("lower and export", None)
@@ -132,15 +138,20 @@ def quantize(
         observer.done(chosen.note())
         quantize_graphs(bench, exported, chosen.plan, folder)
         _write(folder / "plan.json", chosen.as_dict())
-        failed = chosen.restoring is not None and chosen.restoring.failed_before
-        if not explain and not failed:
-            return QuantizeResult(folder, chosen, None)
+        restoring = chosen.restoring
+        if restoring is None:
+            failed = before = failed_gates(bench, chosen.plan, limits)
+        else:
+            failed, before = restoring.failed_after, restoring.failed_before
+        if not explain and not before:
+            return QuantizeResult(folder, chosen, failed, None)
         # what hurts is seen before layers return to float
         unrestored = replace(chosen.plan, float_layers=order.float_layers)
         found = _explain(bench, unrestored, baseline_runner(network), observer)
     _write(folder / "explain.json", found.as_dict())
-    draw_sensitivity(found.rows, found.whole, folder / "sensitivity.png")
-    return QuantizeResult(folder, chosen, found)
+    with suppress(MissingDependency):  # the figures are there without matplotlib
+        draw_sensitivity(found.rows, found.whole, folder / "sensitivity.png")
+    return QuantizeResult(folder, chosen, failed, found)
 
 
 def _explain(
@@ -150,7 +161,7 @@ def _explain(
     rows = measure_sensitivity(bench, plan, observer)
     whole = bench.trial(plan).pixel_disagreement
     held = bench.float_graph(plan.rule.smoothing)
-    diagnoses = diagnose(onnx.load(held.path).graph, held.activations)
+    diagnoses = diagnose(onnx.load(held.path).graph, held.activations, plan.rule)
     walked = triage(bench, plan, baseline, observer)
     observer.done(f"{len(rows)} blocks, {len(diagnoses)} findings")
     return Explanation(rows, whole, diagnoses, walked)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -116,7 +117,8 @@ def _print(result: QuantizeResult) -> None:
             table.add_column(name, justify="right")
         for trial in chosen.trials:
             figures = (f"{trial.pixel_disagreement:.4f}", f"{trial.agreement_dsc:.2f}")
-            more = (f"{trial.dsc_drift:+.3f}", f"{trial.snr_db:.1f}")
+            drift = f"{trial.dsc_drift:+.3f}" if isfinite(trial.dsc_drift) else "-"
+            more = (drift, f"{trial.snr_db:.1f}")
             table.add_row(trial.plan.rule.name, *figures, *more)
         console.print(table)
     if chosen.restoring is not None:
@@ -130,7 +132,12 @@ def _print(result: QuantizeResult) -> None:
         _print_explanation(result.explanation)
     console.print(f"Written:  {plain(result.folder)}/clip.qdq.onnx, stream.qdq.onnx, plan.json")
     if result.explanation is not None:
-        console.print(f"Picture:  {plain(result.folder)}/sensitivity.png")
+        picture = result.folder / "sensitivity.png"
+        console.print(
+            f"Picture:  {plain(picture)}"
+            if picture.is_file()
+            else "No picture: pip install 'pkecho-edge[report]'"
+        )
 
 
 def _print_explanation(why: Explanation) -> None:
@@ -148,7 +155,7 @@ def _print_explanation(why: Explanation) -> None:
             row.block,
             f"{row.only.pixel_disagreement:.4f}",
             "-" if row.all_but is None else f"{row.all_but.pixel_disagreement:.4f}",
-            f"{row.snr_db:.1f}",
+            f"{row.snr_db:.1f}" if isfinite(row.snr_db) else "-",
             "-" if row.time_share is None else f"{100 * row.time_share:.0f}",
             f"{row.gmacs:.2f}",
         )
@@ -164,3 +171,5 @@ def _print_explanation(why: Explanation) -> None:
             f"{first.pixel_disagreement:.2f} % of pixels",
             soft_wrap=True,
         )
+        for reason in why.reasons:
+            console.print(f"It has {plain(reason.kind)}: {plain(reason.layer)}", soft_wrap=True)

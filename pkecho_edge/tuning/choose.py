@@ -10,7 +10,7 @@ from pkecho_edge.calibration.plan import QuantizationPlan
 from pkecho_edge.calibration.rule import RULES, RangeRule
 from pkecho_edge.errors import UsageError
 from pkecho_edge.stages import Observer
-from pkecho_edge.tuning.restore import RestoreReport, all_layers, restore
+from pkecho_edge.tuning.restore import RestoreReport, all_layers, quantized_layers, restore
 from pkecho_edge.tuning.workbench import Trial, Workbench
 
 __all__ = ["AUTO", "ChosenPlan", "QuantizationOrder", "check_layers", "choose_plan"]
@@ -101,10 +101,12 @@ def choose_plan(
         observer: hears about each measurement.
 
     Raises:
-        UsageError: a layer to keep in float that there is not.
+        UsageError: a layer to keep in float that there is not, or nothing left to quantize.
     """
     plan = QuantizationPlan(order.scheme or scheme, order.rules[0], order.float_layers)
     check_layers(bench, order.float_layers)
+    if not quantized_layers(bench, plan):
+        raise UsageError("every layer is kept in float", remedy="Leave one to quantize")
     trials: tuple[Trial, ...] = ()
     if len(order.rules) > 1:
         trials = choose_rule(bench, plan, order.rules, observer)

@@ -16,6 +16,9 @@ from numpy.typing import NDArray
 
 from pkecho_edge.calibration.activations import ClipActivations, TensorActivations
 from pkecho_edge.calibration.graph import GraphView, layer_of, quantizable
+from pkecho_edge.calibration.histogram import BINS
+from pkecho_edge.calibration.ranges import activation_range
+from pkecho_edge.calibration.rule import DEFAULT_RULE, RangeRule
 
 __all__ = ["KINDS", "Diagnosis", "diagnose"]
 
@@ -26,11 +29,14 @@ KINDS: Mapping[str, str] = {
     "float, or train with weight decay",
     "amplified channel": "a BatchNorm with nearly no variance amplifies what INT8 rounds off; keep "
     "the layer in float, or prune the channel",
+    "clipped input": "the range rule cuts off too much; use --rule minmax/minmax+bias",
     "dead input": "its range is a guess; calibrate on clips that show what it was trained on",
 }
 """Cause -> what it means and what to do."""
 
 _UNEVEN, _OUTLIER, _AMPLIFIED = 20.0, 30.0, 20.0
+_CLIPPED = 1.0  # percent of the values that are not zero
+_LEVELS = 256
 
 
 @dataclass(frozen=True)
@@ -42,7 +48,8 @@ class Diagnosis:
         kind: of KINDS.
         channel: the worst one: of the input for "uneven channels", else of the output; None where
             all are concerned.
-        ratio: how far it stands out; nan for a dead input.
+        ratio: how far it stands out; for "clipped input" the share that is cut off, in percent of
+            the values that are not zero; nan for a dead input.
     """
 
     layer: str
@@ -60,6 +67,7 @@ class Diagnosis:
             f"{self.ratio:,.0f} times their median",
             "amplified channel": f"the weights of output channel {self.channel} are "
             f"{self.ratio:,.0f} times as large as the median channel's",
+            "clipped input": f"{self.ratio:.1f} % of its input's values are cut off",
             "dead input": "its input never left zero on the calibration clips",
         }
         return f"{self.layer}: {said[self.kind]}; {KINDS[self.kind]}"
@@ -70,12 +78,15 @@ class Diagnosis:
         return {**asdict(self), "ratio": ratio, "message": self.message}
 
 
-def diagnose(graph: onnx.GraphProto, activations: ClipActivations) -> tuple[Diagnosis, ...]:
+def diagnose(
+    graph: onnx.GraphProto, activations: ClipActivations, rule: RangeRule = DEFAULT_RULE
+) -> tuple[Diagnosis, ...]:
     """Every cause in every layer that may be quantized, in the graph's order.
 
     Args:
         graph: lowered, in float.
         activations: tensor -> what it held on the calibration clips.
+        rule: by which ranges are chosen.
     """
     view = GraphView(graph)
     found: dict[tuple[str, str], Diagnosis] = {}
@@ -85,7 +96,7 @@ def diagnose(graph: onnx.GraphProto, activations: ClipActivations) -> tuple[Diag
             continue
         causes = [*_of_weights(weight)]
         if (held := activations.get(node.input[0])) is not None:
-            causes += _of_input(held)
+            causes += _of_input(held, rule)
         layer = layer_of(node.name)
         for kind, channel, ratio in causes:
             known = found.get((layer, kind))
@@ -109,10 +120,24 @@ def _of_weights(weight: NDArray[np.float32]) -> Iterator[Cause]:
         yield "amplified channel", int(power.argmax()), float(power.max() / typical)
 
 
-def _of_input(held: TensorActivations) -> Iterator[Cause]:
+def _of_input(held: TensorActivations, rule: RangeRule) -> Iterator[Cause]:
     ranges = np.maximum(np.abs(held.minimum), np.abs(held.maximum))
     alive = ranges[ranges > 0]
     if not len(alive):
         yield "dead input", None, float("nan")
     elif ranges.max() > _UNEVEN * np.median(alive):
         yield "uneven channels", int(ranges.argmax()), float(ranges.max() / np.median(alive))
+    if len(alive) and (share := _clipped(held, rule)) > _CLIPPED:
+        yield "clipped input", None, share
+
+
+def _clipped(held: TensorActivations, rule: RangeRule) -> float:
+    """Percent of the values other than zero that lie a bin or more beyond the range."""
+    low, high = activation_range(held, rule.activations, _LEVELS)
+    histogram = held.histogram
+    counts = histogram.counts.astype(np.float64)
+    counts[BINS] = 0  # zero, and what is too small to tell from it
+    beyond = (histogram.centres < low - histogram.width) | (
+        histogram.centres > high + histogram.width
+    )
+    return float(100 * counts[beyond].sum() / max(counts.sum(), 1))

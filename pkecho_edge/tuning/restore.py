@@ -16,7 +16,7 @@ from pkecho_edge.stages import Observer
 from pkecho_edge.tuning.workbench import Workbench
 from pkecho_edge.verify.gates import Gate, evaluate_gates
 
-__all__ = ["RestoreReport", "RestoredLayer", "all_layers", "layer_gmacs"]
+__all__ = ["RestoreReport", "RestoredLayer", "all_layers", "failed_gates", "layer_gmacs"]
 __all__ += ["quantized_layers", "restore"]
 
 
@@ -107,9 +107,17 @@ class _Judge:
     def failed(self, plan: QuantizationPlan) -> tuple[str, ...]:
         """The accuracy gates that are false."""
         self.measurements += 1
-        gates = evaluate_gates("clip", self.bench.accuracy(plan), None, self.limits)
+        failed = failed_gates(self.bench, plan, self.limits)
         self.observer.advance()
-        return tuple(str(gate) for gate in gates if _counts(gate))
+        return failed
+
+
+def failed_gates(
+    bench: Workbench, plan: QuantizationPlan, limits: Mapping[str, float]
+) -> tuple[str, ...]:
+    """The accuracy gates that are false on the trial clips, as text; not those of speed."""
+    gates = evaluate_gates("clip", bench.accuracy(plan), None, limits)
+    return tuple(str(gate) for gate in gates if _counts(gate))
 
 
 def _counts(gate: Gate) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -33,7 +34,8 @@ class BlockRow:
         block: its name, "encoder.stages.0.0".
         only: the trial in which it alone is quantized.
         all_but: the trial in which everything else is; None where there is nothing else.
-        snr_db: of its outputs in the fully quantized graph against the float one.
+        snr_db: of its outputs in the fully quantized graph against the float one; inf where they
+            are the same, nan where a value is not finite or all are zero.
         time_share: of the quantized engine's time; None where the target has no profile.
         gmacs: per clip, of its convolutions.
     """
@@ -46,12 +48,13 @@ class BlockRow:
     gmacs: float
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON-ready."""
+        """JSON-ready; what is no number is None."""
         trials = {"only": self.only, "all_but": self.all_but}
         figures = {
             name: None if trial is None else trial.as_dict() for name, trial in trials.items()
         }
-        return {**asdict(self), **figures}
+        snr_db = self.snr_db if math.isfinite(self.snr_db) else None
+        return {**asdict(self), **figures, "snr_db": snr_db}
 
 
 def measure_sensitivity(
@@ -94,7 +97,9 @@ def block_outputs(graph: onnx.GraphProto, blocks: Sequence[str]) -> dict[str, li
     found: dict[str, list[str]] = {block: [] for block in blocks}
     for node in graph.node:
         block = _block(node.name)
-        for name in node.output if block in found else ():
+        if block not in found or node.op_type == "Constant":
+            continue
+        for name in node.output:
             outside = any(_block(reader.name) != block for reader, _ in view.readers.get(name, ()))
             if outside or name in results:
                 found[block].append(name)
@@ -119,8 +124,8 @@ def _noise(
     for block, names in outputs.items():
         signal = sum(float(np.square(float_[n], dtype=np.float64).sum()) for n in names)
         noise = sum(float(np.square(int8[n] - float_[n], dtype=np.float64).sum()) for n in names)
-        tiny = np.finfo(np.float64).tiny
-        ratios[block] = float(10 * np.log10(max(signal, tiny) / max(noise, tiny)))
+        with np.errstate(divide="ignore", invalid="ignore"):  # without noise, without anything
+            ratios[block] = float(10 * (np.log10(signal) - np.log10(noise)))
     return ratios
 
 

@@ -29,7 +29,9 @@ class Stage:
     """One step on the way.
 
     Attributes:
-        name: "FP32 ONNX in ONNX Runtime", "float engine", "INT8 up to encoder.stages.0.0", ...
+        name: "PyTorch network" where already its logits are not finite, "FP32 ONNX in ONNX
+            Runtime", "float engine", the same with channels evened out where the rule does so,
+            "INT8 up to encoder.stages.0.0", ...
         block: that was quantized last; "" before INT8.
         pixel_disagreement: percent of pixels that differ from the baseline's; 100 where a logit is
             not finite.
@@ -72,10 +74,13 @@ def triage(
         baseline: the PyTorch network, u8 [T, 1, H, W] -> f32 [T, 1, H, W].
         observer: hears about each stage.
     """
-    expected = [baseline(clip.frames) > 0 for clip in bench.clips]
+    logits = [baseline(clip.frames) for clip in bench.clips]
+    if not _finite(logits):
+        return Triage((Stage("PyTorch network", "", 100.0),))
+    expected = [each > 0 for each in logits]
     stages: list[Stage] = []
-    for name, block, logits in _stages(bench, plan):
-        stages.append(Stage(name, block, _differing(expected, logits)))
+    for name, block, found in _stages(bench, plan):
+        stages.append(Stage(name, block, _differing(expected, found)))
         observer.advance()
         if stages[-1].pixel_disagreement > LIMIT:
             break
@@ -85,10 +90,13 @@ def triage(
 def _stages(
     bench: Workbench, plan: QuantizationPlan
 ) -> Iterator[tuple[str, str, Sequence[NDArray[np.float32]]]]:
-    graph = bench.smoothed(plan.rule.smoothing)
+    # one after the other: a graph that is broken cannot be observed, or evened out
     if targets.get("onnxruntime").missing() is None:
-        yield "FP32 ONNX in ONNX Runtime", "", replace(bench, target="onnxruntime").run(graph)
-    yield "float engine", "", bench.run(graph)
+        yield "FP32 ONNX in ONNX Runtime", "", replace(bench, target="onnxruntime").run(bench.graph)
+    yield "float engine", "", bench.float_logits()
+    if plan.rule.smoothing:
+        even = bench.smoothed(plan.rule.smoothing)
+        yield "float engine, channels evened out", "", bench.run(even)
     layers = quantized_layers(bench, plan)
     blocks = list(dict.fromkeys(block_of(layer) for layer in layers))
     for number, block in enumerate(blocks, start=1):
@@ -100,7 +108,11 @@ def _stages(
 def _differing(
     expected: Sequence[NDArray[np.bool_]], logits: Sequence[NDArray[np.float32]]
 ) -> float:
-    if not all(np.isfinite(found).all() for found in logits):
+    if not _finite(logits):
         return 100.0
     shares = [(mask != (found > 0)).mean() for mask, found in zip(expected, logits, strict=True)]
     return 100 * float(np.mean(shares))
+
+
+def _finite(logits: Sequence[NDArray[np.float32]]) -> bool:
+    return all(np.isfinite(found).all() for found in logits)
