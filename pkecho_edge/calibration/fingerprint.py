@@ -9,12 +9,12 @@ has the figures that the limit rests on).
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["NEAR", "clip_distance", "fingerprints", "is_fingerprint", "nearest"]
+__all__ = ["NEAR", "clip_distance", "distances", "fingerprints", "is_fingerprint", "nearest"]
 
 NEAR = 32
 """Bits of 480: clips whose frames differ by no more, on the median, show the same pictures."""
@@ -64,6 +64,21 @@ def nearest(ours: Iterable[str], others: Iterable[tuple[str, Iterable[str]]]) ->
     return min(found, key=lambda pair: pair[1], default=("", float("inf")))
 
 
+def distances(clips: Sequence[Iterable[str]]) -> NDArray[np.float64]:
+    """`clip_distance` of each clip to each, f64 [clips, clips]; row: ours, column: theirs."""
+    telling = [_telling(_bits(prints)) for prints in clips]
+    known = [i for i, bits in enumerate(telling) if len(bits)]
+    found = np.full((len(clips), len(clips)), np.inf)
+    if not known:
+        return found
+    theirs = np.concatenate([telling[i] for i in known])
+    starts = np.cumsum([0, *(len(telling[i]) for i in known[:-1])])
+    for i in known:
+        nearest_frame = np.minimum.reduceat(_differing(telling[i], theirs), starts, axis=1)
+        found[i, known] = np.median(nearest_frame, axis=0)
+    return found
+
+
 def _bits(prints: Iterable[str]) -> NDArray[np.bool_]:
     """bool [frames, 480]."""
     rows = [np.frombuffer(bytes.fromhex(text), dtype=np.uint8) for text in prints]
@@ -72,9 +87,21 @@ def _bits(prints: Iterable[str]) -> NDArray[np.bool_]:
 
 
 def _distance(ours: NDArray[np.bool_], theirs: NDArray[np.bool_]) -> float:
-    # a frame that is nearly flat looks like any other that is: it says nothing
-    ours, theirs = (bits[bits.sum(axis=1) > NEAR] for bits in (ours, theirs))
+    ours, theirs = _telling(ours), _telling(theirs)
     if not len(ours) or not len(theirs):
         return float("inf")
-    differing = (ours[:, None] != theirs[None]).sum(axis=2)  # [T, T']
-    return float(np.median(differing.min(axis=1)))
+    return float(np.median(_differing(ours, theirs).min(axis=1)))
+
+
+def _telling(bits: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Without the frames that are nearly flat: they look like any other that is."""
+    telling: NDArray[np.bool_] = bits[bits.sum(axis=1) > NEAR]
+    return telling
+
+
+def _differing(ours: NDArray[np.bool_], theirs: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Bits that differ between each frame and each, [T, T']."""
+    a, b = ours.astype(np.float32), theirs.astype(np.float32)
+    # |a - b| of bits is a + b - 2ab; float32 holds these whole numbers exactly
+    differing: NDArray[np.float32] = a.sum(axis=1)[:, None] + b.sum(axis=1) - 2 * a @ b.T
+    return differing

@@ -70,7 +70,7 @@ def calibrate(
     """Write a small file that names the calibration clips and hashes their frames."""
     from pkecho_edge.calibration.calibration_set import CalibrationSet
     from pkecho_edge.calibration.frames import check_clips
-    from pkecho_edge.calibration.pack import write_pack
+    from pkecho_edge.calibration.pack import drop_pack, write_pack
     from pkecho_edge.calibration.selection import SELECTION_RULES, coverage, select_clips
     from pkecho_edge.model.checkpoint import default_checkpoint_path
 
@@ -91,6 +91,8 @@ def calibrate(
         report_curve(found, network, scheme, "minmax/minmax+bias", seed, curve, quiet=quiet)
     if pack:
         write_pack(picked, out)
+    else:
+        drop_pack(out)
     chosen.save(out)
     for warning in (*chosen.warnings(), *warnings, *(f"left out {why}" for why in skipped)):
         errors.print(f"[yellow]warning:[/] {plain(warning)}", soft_wrap=True)

@@ -6,9 +6,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pkecho_edge.calibration.calibration_set import CalibrationSet
-from pkecho_edge.calibration.fingerprint import NEAR, clip_distance, fingerprints
+from pkecho_edge.calibration.fingerprint import NEAR, clip_distance, distances, fingerprints
 from pkecho_edge.calibration.frames import check_clips
 from pkecho_edge.data.clip import Clip
 from pkecho_edge.data.sources import phantoms
@@ -55,6 +57,28 @@ def test_a_frozen_clip_is_told_and_only_frozen_clips_are_refused(hearts: list[Cl
     assert warning.startswith("clip 'frozen@0-9' is frozen")
     with pytest.raises(CalibrationError, match="every clip is frozen"):
         check_clips([frozen])
+
+
+def test_frames_that_repeat_the_one_before_are_told(hearts: list[Clip]) -> None:
+    frames = hearts[0].frames[[0, 0, 0, 3, 4, 5, 5, 7, 8, 9]]
+    stalled = other(hearts[0], frames, "stalled")
+
+    assert check_clips([*hearts[1:], stalled]) == (
+        "clip 'stalled@0-9' stalls: 3 of its frames are the one before",
+    )
+    # the clip of a recording with few frames: the same frame numbers come twice
+    short = replace(stalled, frame_indices=(0, 0, 0, 1, 2, 3, 3, 4, 5, 6))
+    assert check_clips([*hearts[1:], short]) == ()
+
+
+def test_a_nearly_black_clip_is_told_and_only_such_are_refused(hearts: list[Clip]) -> None:
+    dark = other(hearts[0], hearts[0].frames // 16, "dark")
+
+    (warning, *_) = check_clips([*hearts[1:], dark])
+
+    assert warning == "clip 'dark@0-9' is nearly black"
+    with pytest.raises(CalibrationError, match="every clip is nearly black"):
+        check_clips([dark])
 
 
 def test_a_clipped_clip_is_told(hearts: list[Clip]) -> None:
@@ -114,8 +138,41 @@ def test_other_hearts_may_verify(hearts: list[Clip]) -> None:
     assert nearest > 1.3 * NEAR
 
 
+@given(st.integers(1, 4), st.integers(1, 4), st.integers(0, 99))
+def test_the_distance_is_the_median_of_the_nearest_frames_bits(
+    ours: int, theirs: int, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    prints = [[rng.bytes(60).hex() for _ in range(count)] for count in (ours, theirs)]
+
+    bits = [[f"{int(text, 16):0480b}" for text in clip] for clip in prints]
+    nearest = [
+        min(sum(a != b for a, b in zip(x, y, strict=True)) for y in bits[1]) for x in bits[0]
+    ]
+
+    assert clip_distance(*prints) == np.median(nearest)
+    assert distances(prints)[0, 1] == np.median(nearest)
+    assert distances(prints)[0, 0] == 0
+
+
+def test_a_fingerprint_can_be_made_by_hand() -> None:
+    """16x16 cells of one pixel, one bright: brighter than its right and its lower neighbour."""
+    frame = np.zeros((1, 1, 16, 16), dtype=np.uint8)
+    frame[0, 0, 5, 7] = 200
+
+    (text,) = fingerprints(frame)
+
+    bits = f"{int(text, 16):0480b}"
+    assert [i for i, bit in enumerate(bits) if bit == "1"] == [5 * 15 + 7, 240 + 5 * 16 + 7]
+    assert fingerprints(np.kron(frame, np.ones((1, 1, 8, 6), np.uint8))) == (text,)
+
+
 def test_flat_frames_say_nothing() -> None:
     flat = fingerprints(np.full((2, 1, 32, 32), 9, dtype=np.uint8))
 
     assert clip_distance(flat, flat) == float("inf")
+    inf = float("inf")
+    expected = [[inf, inf, inf], [inf, 0, inf], [inf, inf, inf]]
+    assert distances([flat, ["0f" * 60], flat]).tolist() == expected
+    assert distances([]).shape == (0, 0)
     assert clip_distance([], flat) == float("inf")
