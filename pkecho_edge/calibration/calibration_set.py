@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pkecho_edge.calibration.fingerprint import (
+    BYTES,
     NEAR,
-    clip_distance,
+    distances,
     fingerprints,
     is_fingerprint,
     telling_bits,
@@ -100,7 +101,7 @@ class CalibrationSet:
 
     @cached_property
     def _pictures(self) -> tuple[NDArray[np.bool_], ...]:
-        """Of each entry what `clip_distance` takes, decoded once for all clips that are checked."""
+        """Of each entry what `distances` takes, decoded once for all clips that are checked."""
         return tuple(telling_bits(entry.fingerprints) for entry in self.entries)
 
     @property
@@ -135,10 +136,9 @@ class CalibrationSet:
                     path=self.path,
                     remedy="Verify on patients that the calibration set does not hold",
                 )
-            pictures = telling_bits(fingerprints(clip.frames))
-            distances = [clip_distance(pictures, theirs) for theirs in self._pictures]
-            if (distance := min(distances)) <= NEAR:
-                twin = self.entries[distances.index(distance)].identifier
+            (away,) = distances([telling_bits(fingerprints(clip.frames))], self._pictures)
+            if away.min() <= NEAR:
+                twin = self.entries[int(away.argmin())].identifier
                 raise CalibrationError(
                     f"clip {clip.identifier!r} shows the pictures of calibration clip {twin!r}",
                     path=self.path,
@@ -234,8 +234,8 @@ class CalibrationSet:
 
 
 def _entry(raw: dict[str, Any]) -> CalibrationEntry:
-    """ValueError where a fingerprint is none."""
+    """ValueError where a fingerprint is none, or there is none."""
     prints = raw["fingerprints"]
-    if not isinstance(prints, list) or not all(map(is_fingerprint, prints)):
-        raise ValueError("a fingerprint is not 120 hexadecimal digits")
+    if not isinstance(prints, list) or not prints or not all(map(is_fingerprint, prints)):
+        raise ValueError(f"a fingerprint is not {2 * BYTES} hexadecimal digits")
     return CalibrationEntry(**{**raw, "fingerprints": tuple(prints)})

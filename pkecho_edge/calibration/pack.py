@@ -22,7 +22,7 @@ from pkecho_edge.data.clip import Clip
 from pkecho_edge.errors import CalibrationError
 from pkecho_edge.files import write_atomically
 
-__all__ = ["pack_path", "packed_clips", "write_pack"]
+__all__ = ["drop_pack", "pack_path", "packed_clips", "write_pack"]
 
 _SUFFIX = ".frames.npy"
 _HEADER_BYTES = 128
@@ -47,6 +47,12 @@ def write_pack(clips: Sequence[Clip], path: Path) -> Path:
     frames = np.stack([clip.frames for clip in clips])
     write_atomically(pack_path(path), _header(frames.shape) + frames.tobytes())
     return pack_path(path)
+
+
+def drop_pack(path: Path) -> None:
+    """Delete the pack of the set in `path`, which another set is about to replace; none is fine."""
+    if pack_path(path).is_file():
+        pack_path(path).unlink()
 
 
 def packed_clips(chosen: CalibrationSet, size: tuple[int, int], length: int) -> list[Clip] | None:

@@ -23,7 +23,7 @@ from pkecho_edge.cli.console import (
     plain,
     write_json,
 )
-from pkecho_edge.errors import UsageError
+from pkecho_edge.errors import CalibrationError, DatasetError, UsageError
 
 if TYPE_CHECKING:
     from pkecho_edge.calibration.calibration_set import CalibrationSet
@@ -71,7 +71,7 @@ def calibrate(
     """Write a small file that names the calibration clips and hashes their frames."""
     from pkecho_edge.calibration.calibration_set import CalibrationSet
     from pkecho_edge.calibration.frames import check_clips
-    from pkecho_edge.calibration.pack import write_pack
+    from pkecho_edge.calibration.pack import drop_pack, write_pack
     from pkecho_edge.calibration.selection import SELECTION_RULES, coverage, select_clips
     from pkecho_edge.model.checkpoint import default_checkpoint_path
 
@@ -87,11 +87,19 @@ def calibrate(
     warnings = check_clips(picked)
     chosen = CalibrationSet.of(picked, rule, seed)
     if against_split.upper() != "NONE":
-        _check_against(chosen, against or data, against_split, size, quiet, given=bool(against))
+        try:
+            _check_against(chosen, against or data, against_split, size, quiet, given=bool(against))
+        except CalibrationError as error:
+            if against is None and split.upper() in ("ALL", against_split.upper()):
+                remedy = f"Use another --split: {split.upper()} takes in what is verified on"
+                raise CalibrationError(error.what, path=error.path, remedy=remedy) from error
+            raise
     if curve is not None:
         report_curve(found, network, scheme, "minmax/minmax+bias", seed, curve, quiet=quiet)
     if pack:
         write_pack(picked, out)
+    else:
+        drop_pack(out)
     chosen.save(out)
     for warning in (*chosen.warnings(), *warnings, *(f"left out {why}" for why in skipped)):
         errors.print(f"[yellow]warning:[/] {plain(warning)}", soft_wrap=True)
@@ -152,7 +160,6 @@ def _check_against(
         DatasetError: the named data cannot be read.
     """
     from pkecho_edge.data import sources
-    from pkecho_edge.errors import DatasetError
 
     with Bars(quiet) as bars:
         bars.start("leakage", None)

@@ -142,7 +142,7 @@ def valid() -> dict[str, Any]:
     entry: dict[str, Any] = dict.fromkeys(
         ("identifier", "recording", "patient", "content_sha256"), "x"
     )
-    entry["fingerprints"] = ["0f" * 60]
+    entry["fingerprints"] = ["0f" * 32]
     schema = "pkecho-edge/calibration/2"
     return {"schema": schema, "entries": [entry], "rule": "given", "seed": 0, "size": [96, 96]}
 
@@ -168,10 +168,13 @@ HOSTILE = {
         {**valid(), "entries": [{**valid()["entries"][0], "fingerprints": ["0f"]}]}
     ).encode(),
     "fingerprint of no digits": json.dumps(
-        {**valid(), "entries": [{**valid()["entries"][0], "fingerprints": ["zz" * 60]}]}
+        {**valid(), "entries": [{**valid()["entries"][0], "fingerprints": ["zz" * 32]}]}
+    ).encode(),
+    "no fingerprints": json.dumps(
+        {**valid(), "entries": [{**valid()["entries"][0], "fingerprints": []}]}
     ).encode(),
     "fingerprints as text": json.dumps(
-        {**valid(), "entries": [{**valid()["entries"][0], "fingerprints": "0f" * 60}]}
+        {**valid(), "entries": [{**valid()["entries"][0], "fingerprints": "0f" * 32}]}
     ).encode(),
     "infinite seed": json.dumps({**valid(), "seed": float("inf")}).encode(),
     "nan size": json.dumps({**valid(), "size": [float("nan"), 96]}).encode(),
@@ -263,14 +266,14 @@ def test_any_other_document_is_refused(
     assert caught.value.path == path
 
 
-PRINTS = st.binary(min_size=60, max_size=60).map(bytes.hex)
+PRINTS = st.binary(min_size=32, max_size=32).map(bytes.hex)
 ENTRIES = st.builds(
     CalibrationEntry,
     st.text(),
     st.text(),
     st.text(),
     st.text(),
-    st.lists(PRINTS, max_size=3).map(tuple),
+    st.lists(PRINTS, min_size=1, max_size=3).map(tuple),
 )
 
 

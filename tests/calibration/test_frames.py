@@ -6,14 +6,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pkecho_edge.calibration.calibration_set import CalibrationSet
-from pkecho_edge.calibration.fingerprint import (
-    NEAR,
-    clip_distance,
-    fingerprints,
-    telling_bits,
-)
+from pkecho_edge.calibration.fingerprint import BYTES, NEAR, distances, fingerprints, telling_bits
 from pkecho_edge.calibration.frames import check_clips
 from pkecho_edge.data.clip import Clip
 from pkecho_edge.data.sources import phantoms
@@ -60,6 +57,28 @@ def test_a_frozen_clip_is_told_and_only_frozen_clips_are_refused(hearts: list[Cl
     assert warning.startswith("clip 'frozen@0-9' is frozen")
     with pytest.raises(CalibrationError, match="every clip is frozen"):
         check_clips([frozen])
+
+
+def test_frames_that_repeat_the_one_before_are_told(hearts: list[Clip]) -> None:
+    frames = hearts[0].frames[[0, 0, 0, 3, 4, 5, 5, 7, 8, 9]]
+    stalled = other(hearts[0], frames, "stalled")
+
+    assert check_clips([*hearts[1:], stalled]) == (
+        "clip 'stalled@0-9' stalls: 3 of its frames are the one before",
+    )
+    # the clip of a recording with few frames: the same frame numbers come twice
+    short = replace(stalled, frame_indices=(0, 0, 0, 1, 2, 3, 3, 4, 5, 6))
+    assert check_clips([*hearts[1:], short]) == ()
+
+
+def test_a_nearly_black_clip_is_told_and_only_such_are_refused(hearts: list[Clip]) -> None:
+    dark = other(hearts[0], hearts[0].frames // 16, "dark")
+
+    (warning, *_) = check_clips([*hearts[1:], dark])
+
+    assert warning == "clip 'dark@0-9' is nearly black"
+    with pytest.raises(CalibrationError, match="every clip is nearly black"):
+        check_clips([dark])
 
 
 def test_a_clipped_clip_is_told(hearts: list[Clip]) -> None:
@@ -111,16 +130,71 @@ def test_other_hearts_may_verify(hearts: list[Clip]) -> None:
 
     CalibrationSet.of(hearts, "random", 0).check_disjoint(others)
 
-    nearest = min(
-        clip_distance(*(telling_bits(fingerprints(clip.frames)) for clip in (a, b)))
-        for a in hearts
-        for b in others
+    ours, theirs = (
+        [telling_bits(fingerprints(clip.frames)) for clip in clips] for clips in (others, hearts)
     )
-    assert nearest > 1.3 * NEAR
+    assert distances(ours, theirs).min() > 1.3 * NEAR
+
+
+@given(st.integers(1, 4), st.integers(1, 4), st.integers(0, 99))
+def test_the_distance_is_the_median_of_the_nearest_frames_bits(
+    ours: int, theirs: int, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    prints = [[rng.bytes(BYTES).hex() for _ in range(count)] for count in (ours, theirs)]
+
+    bits = [[f"{int(text, 16):0256b}" for text in clip] for clip in prints]
+    nearest = [
+        min(sum(a != b for a, b in zip(x, y, strict=True)) for y in bits[1]) for x in bits[0]
+    ]
+
+    clips = [telling_bits(clip) for clip in prints]
+    found = distances(clips, clips)
+    assert found[0, 1] == np.median(nearest)
+    assert (found.diagonal() == 0).all()
+
+
+@pytest.mark.parametrize("shape", [(32, 32), (96, 128), (50, 37), (708, 1016)])
+def test_bits_say_which_low_frequencies_lie_above_their_median(shape: tuple[int, int]) -> None:
+    """Against the transform by its definition, in real numbers."""
+    height, width = shape
+    frame = np.random.default_rng(height).integers(0, 256, shape)
+    rows, columns = (
+        np.array([np.interp(np.arange(33) * n / 32, np.arange(n + 1), line) for line in lines])
+        for n, lines in ((height, np.eye(height + 1)), (width, np.eye(width + 1)))
+    )
+    area = np.zeros((height + 1, width + 1))
+    area[1:, 1:] = frame.cumsum(0).cumsum(1)
+    cells = np.diff(np.diff(rows.T @ area @ columns, axis=0), axis=1)
+    k, x = np.arange(16)[:, None], np.arange(32)[None]
+    basis = np.cos(np.pi * k * (2 * x + 1) / 64)
+    spectrum = basis @ cells @ basis.T
+    spectrum[0, 0] = 0
+    median = np.median(spectrum)
+
+    (text,) = fingerprints(frame.astype(np.uint8)[None, None])
+
+    bits = np.array(list(f"{int(text, 16):0256b}"), dtype=int).reshape(16, 16)
+    clear = np.abs(spectrum - median) > 0.01 * np.abs(spectrum).max()
+    assert clear.mean() > 0.9
+    np.testing.assert_array_equal(bits[clear], (spectrum > median)[clear])
+
+
+def test_a_frame_enlarged_is_the_same_picture() -> None:
+    frame = np.random.default_rng(0).integers(0, 256, (1, 1, 32, 32), dtype=np.uint8)
+
+    assert fingerprints(np.kron(frame, np.ones((1, 1, 8, 6), np.uint8))) == fingerprints(frame)
 
 
 def test_flat_frames_say_nothing() -> None:
     flat = telling_bits(fingerprints(np.full((2, 1, 32, 32), 9, dtype=np.uint8)))
+    other = telling_bits(["0f" * BYTES])
 
-    assert clip_distance(flat, flat) == float("inf")
-    assert clip_distance(telling_bits([]), flat) == float("inf")
+    assert flat.shape == (0, 256)
+    inf = float("inf")
+    expected = [[inf, inf, inf], [inf, 0, inf], [inf, inf, inf]]
+    clips = [flat, other, telling_bits([])]
+    assert distances(clips, clips).tolist() == expected
+    assert distances([], clips).shape == (0, 3)
+    assert distances(clips, []).shape == (3, 0)
+    assert fingerprints(np.zeros((0, 1, 32, 32), dtype=np.uint8)) == ()
