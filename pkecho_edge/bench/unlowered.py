@@ -25,7 +25,13 @@ from pkecho_edge.model.network import PKEchoNet
 from pkecho_edge.targets.base import CompileOptions, Engine
 from pkecho_edge.targets.openvino_cpu import port_spec
 
-__all__ = ["as_floats", "export_unlowered", "quantize_by_nncf", "quantize_by_onnxruntime"]
+__all__ = [
+    "as_floats",
+    "export_unlowered",
+    "quantize_by_nncf",
+    "quantize_by_onnxruntime",
+    "quantize_onnx_by_nncf",
+]
 
 INPUT = "clips"
 _OPSET = 17
@@ -115,12 +121,9 @@ def quantize_by_nncf(
     import openvino as ov
 
     folder.mkdir(parents=True)
-    model = ov.convert_model(graph)
     with _quiet():
         quantized = nncf.quantize(
-            model,
-            nncf.Dataset(feeds),
-            subset_size=len(feeds),
+            ov.convert_model(graph), nncf.Dataset(feeds), subset_size=len(feeds)
         )
     ov.save_model(quantized, folder / "model.xml", compress_to_fp16=False)  # as all others here
     return {
@@ -135,6 +138,27 @@ def quantize_by_nncf(
         )
         for floats in ("f32", "bf16")
     }
+
+
+def quantize_onnx_by_nncf(graph: Path, feeds: Sequence[NDArray[np.generic]], path: Path) -> None:
+    """NNCF's default INT8 of an ONNX graph, as ONNX.
+
+    It takes the lowered graph, which NNCF's quantizer of OpenVINO models does not: it mistakes the
+    constant that follows a convolution of four groups for a bias (nncf 3, "cannot reshape array").
+
+    Args:
+        graph: with one input.
+        feeds: calibration, arrays that the input takes.
+        path: of the quantized ONNX file; its folder is made.
+    """
+    import nncf
+    import onnx
+
+    model = onnx.load(graph)
+    dataset = nncf.Dataset([{model.graph.input[0].name: feed} for feed in feeds])
+    path.parent.mkdir(parents=True)
+    with _quiet():
+        onnx.save(nncf.quantize(model, dataset, subset_size=len(feeds)), path)
 
 
 @contextlib.contextmanager

@@ -48,6 +48,9 @@ def test_ratios_divide_like_by_like() -> None:
     assert len(set(labels)) == len(labels)
     assert all("sliding" in label for label in labels if "stream" in label and "NNCF" in label)
 
+    without = [row for row in rows if (row.engine, row.precision) != (LOWERED_NNCF, "int8 + bf16")]
+    assert len(peer_ratios(without)) == len(labels) - 1
+
 
 def test_a_row_counts_results_per_second() -> None:
     latencies = [40_000_000] * 9 + [100_000_000]

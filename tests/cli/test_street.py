@@ -417,6 +417,7 @@ def test_bench_peers_puts_eager_first(run: Run, tmp_path: Path) -> None:
     rows = json.loads((tmp_path / "peers.json").read_text())["rows"]
     assert rows[0]["ratio_to_eager"] == pytest.approx(1.0)
     assert {row["precision"] for row in rows} >= {"f32", "int8 + f32"}
+    assert {"lowered, NNCF", "unlowered, NNCF"} <= {row["engine"] for row in rows}
     assert {row["mode"] for row in rows} == {"clip", "sliding", "stream"}
 
 
