@@ -109,7 +109,7 @@ def _print(curve: Curve, picture: Path) -> None:
         table.add_row(str(point.clips), str(draws), f"{point.mean:.4f}", spread, style=style)
     console.print(table)
     console.print(
-        f"{curve.sufficient} clips are enough: no larger set is better by more than the noise, "
+        f"{curve.sufficient} clips are enough: no other size is better by more than the noise, "
         f"{curve.noise:.4f} %. Picture: {plain(picture)}",
         soft_wrap=True,
     )

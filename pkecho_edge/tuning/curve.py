@@ -1,8 +1,9 @@
 """How many calibration clips are enough: drift against the size of the set.
 
 Each size is drawn several times from the same clips; each draw sets its own ranges, and its engine
-is compared with the float one on clips that no draw holds. The smallest sufficient size is the
-smallest from which on every mean lies within the noise of the best: what is larger only costs time.
+is compared with the float one on clips that no draw holds. The sufficient size is the smallest whose
+mean lies within the noise of the best mean: what is larger costs time, and with ranges that grow
+with every clip may even cost accuracy.
 """
 
 from __future__ import annotations
@@ -72,14 +73,9 @@ class Curve:
 
     @property
     def sufficient(self) -> int:
-        """The smallest size from which on no mean is above the best by more than the noise."""
+        """The smallest size whose mean lies above the best by no more than the noise."""
         limit = min(point.mean for point in self.points) + self.noise
-        enough = self.points[-1].clips
-        for point in reversed(self.points):
-            if point.mean > limit:
-                break
-            enough = point.clips
-        return enough
+        return next(point.clips for point in self.points if point.mean <= limit)
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-ready."""

@@ -57,12 +57,14 @@ def draw_curve(curve: Curve, path: Path) -> None:
     best = min(point.mean for point in curve.points)
     axis.axhspan(best, best + curve.noise, color="tab:green", alpha=0.15, lw=0)
     axis.axvline(curve.sufficient, color="tab:green", lw=1)
+    right = curve.sufficient == sizes[-1]  # else the words leave the picture
     axis.annotate(
         f"{curve.sufficient} clips are enough",
         (curve.sufficient, 1),
         xycoords=("data", "axes fraction"),
-        xytext=(4, -10),
+        xytext=(-4 if right else 4, -10),
         textcoords="offset points",
+        ha="right" if right else "left",
         color="tab:green",
     )
     axis.set_xscale("log", base=2)
