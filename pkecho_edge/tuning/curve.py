@@ -1,9 +1,9 @@
 """How many calibration clips are enough: drift against the size of the set.
 
 Each size is drawn several times from the same clips; each draw sets its own ranges, and its engine
-is compared with the float one on clips that no draw holds. The sufficient size is the smallest whose
-mean lies within the noise of the best mean: what is larger costs time, and with ranges that grow
-with every clip may even cost accuracy.
+is compared with the float one on clips that no draw holds. The sufficient size is the smallest
+whose mean lies within the noise of the best mean: what is larger costs time, and with ranges that
+grow with every clip may even cost accuracy.
 """
 
 from __future__ import annotations
