@@ -136,10 +136,11 @@ def build_engines(
         observer.done(_note(quantized, f"INT8 ranges from {len(clips)} clips"))
     observer.start(f"compile for {target}", None)
     graphs = {mode: quantized.folder / f"{mode}.qdq.onnx" for mode in modes}
+    floats = {mode: exported.folder / f"{mode}.onnx" for mode in modes}
     compiled = stages.run(
         f"engine-{target}",
         {"graphs": quantized.key, "modes": list(modes), "options": options.as_dict()},
-        lambda folder: _compile(target, graphs, folder, options),
+        lambda folder: _compile(target, graphs, floats, folder, options),
     )
     engines = _read_engines(compiled.folder)
     size = engine_size(*engines.values()) / 1e6
@@ -223,12 +224,18 @@ def _note(stage: StageResult, note: str) -> str:
 
 
 def _compile(
-    target: str, graphs: Mapping[str, Path], folder: Path, options: CompileOptions
+    target: str,
+    graphs: Mapping[str, Path],
+    floats: Mapping[str, Path],
+    folder: Path,
+    options: CompileOptions,
 ) -> None:
     """Compile and write down how the engines are called, so that a later run can reuse them."""
     files = folder / "files"
     files.mkdir()
-    engines = targets.get(target).compile(graphs, files, options)
+    backend = targets.get(target)
+    wanted = floats if backend.capabilities.float_graphs else None
+    engines = backend.compile(graphs, files, options, wanted)
     entries = [EngineEntry.of(engine, mode=mode).as_json() for mode, engine in engines.items()]
     text = json.dumps({"target": target, "engines": entries}, sort_keys=True)
     (folder / "engines.json").write_text(text, encoding="utf-8")

@@ -38,7 +38,7 @@ from pkecho_edge.verify.live import (
 )
 from pkecho_edge.verify.machine import machine_facts
 from pkecho_edge.verify.report import ModeResult, Report, build_report, write_report
-from pkecho_edge.verify.speed import measure_speed
+from pkecho_edge.verify.speed import SpeedResult, measure_speed
 
 if TYPE_CHECKING:
     from pkecho_edge.model.network import PKEchoNet
@@ -48,6 +48,11 @@ __all__ = ["Side", "VerifyResult", "loaded_sides", "measure", "opened_sides", "w
 SegmentFrames: TypeAlias = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 """u8 [N, 1, H, W] -> logits f32 [N, 1, H, W]."""
 
+ON_DEVICE = "to be measured on the device"
+_GRAPH_ALONE = (
+    "accuracy: measured on the Q/DQ graph in ONNX Runtime, node by node; speed: not measured, "
+    f"{ON_DEVICE}"
+)
 _UNLIMITED = 1_000_000
 
 
@@ -80,13 +85,14 @@ class Side:
 
     Attributes:
         segment: a clip, or a sequence pushed frame by frame.
-        step: what is timed: a clip, or the newest frame of the window given, u8 [T, 1, H, W].
+        step: what is timed: a clip, or the newest frame of the window given, u8 [T, 1, H, W];
+            None where an engine is timed on its device alone.
         size_bytes: of its files.
         steps: a stream of any length, frame by frame; None for the clip engine.
     """
 
     segment: SegmentFrames
-    step: Callable[[NDArray[np.uint8]], object]
+    step: Callable[[NDArray[np.uint8]], object] | None
     size_bytes: int
     steps: StepFrames | None = None
 
@@ -100,7 +106,12 @@ def loaded_sides(target: str, engines: Mapping[str, CompiledEngine]) -> Iterator
         for mode, engine in engines.items():
             session = stack.enter_context(backend.load(engine))
             sides[mode] = (_clip_side if mode == "clip" else _stream_side)(session, engine)
-        yield sides
+        yield {mode: _timed_here(side, target) for mode, side in sides.items()}
+
+
+def _timed_here(side: Side, target: str) -> Side:
+    """Without the step where the engine that is loaded here is not the one of the device."""
+    return side if targets.get(target).capabilities.portable else replace(side, step=None)
 
 
 def _clip_side(session: Session, engine: CompiledEngine) -> Side:
@@ -132,7 +143,8 @@ def opened_sides(engine: Engine) -> dict[str, Side]:
         else:
             pushes = _pushes(engine.stream())
             sides[mode] = Side(engine.stream_logits, pushes, size, engine.stream_steps)
-    return sides
+    target = engine.bundle.manifest.target
+    return {mode: _timed_here(side, target) for mode, side in sides.items()}
 
 
 def measure(
@@ -170,9 +182,14 @@ def measure(
         machine_facts(),
         {**lineage, "data": data.description},
         limits=limits,
-        warnings=(*calibration.warnings(), *warnings, *left_out),
+        warnings=(*calibration.warnings(), *warnings, *_graph_alone(engines), *left_out),
     )
     return VerifyResult(report, galleries)
+
+
+def _graph_alone(engines: Mapping[str, Side]) -> tuple[str, ...]:
+    """What a report must say where no engine could be timed here."""
+    return (_GRAPH_ALONE,) if all(side.step is None for side in engines.values()) else ()
 
 
 def write_reports(result: VerifyResult, folder: Path) -> None:
@@ -225,19 +242,34 @@ def _measure_mode(
         raise CalibrationError("there is nothing to verify on", remedy="Name a folder with data")
     n_frames = sum(row.n_frames for row in accuracy.rows)
     observer.done(f"{len(accuracy.rows)} {'sequences' if live else 'clips'}, {n_frames} frames")
+    speed = _measure_speed(mode, whole, engine, _window(last[0].frames, length), observer)
+    if not live:
+        return ModeResult(accuracy, speed, not_timed=ON_DEVICE), gallery
+    long = _measure_long(network, engine, data, len(rows), observer)
+    live_result = summarize_live(rows, length)
+    return ModeResult(accuracy, speed, live_result, long, ON_DEVICE), gallery
+
+
+def _measure_speed(
+    mode: str,
+    baseline: SegmentFrames,
+    engine: Side,
+    window: NDArray[np.uint8],
+    observer: Observer,
+) -> SpeedResult | None:
+    """None where the engine is timed on its device alone."""
+    if engine.step is None:
+        return None
     observer.start(f"{mode}: speed", None)
     speed = measure_speed(
-        whole,
+        baseline,
         engine.step,
-        _window(last[0].frames, length),
-        results_per_call=1 if live else None,
+        window,
+        results_per_call=1 if mode == "stream" else None,
         engine_size_bytes=engine.size_bytes,
     )
     observer.done(f"{speed.engine.n} interleaved rounds")
-    if not live:
-        return ModeResult(accuracy, speed), gallery
-    long = _measure_long(network, engine, data, len(rows), observer)
-    return ModeResult(accuracy, speed, summarize_live(rows, length), long), gallery
+    return speed
 
 
 def _measure_long(

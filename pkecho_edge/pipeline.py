@@ -87,7 +87,7 @@ def compile(
         calibration_set: an earlier choice of clips; overrides `calibration_clips`.
         quantization: scheme, range rules to choose from, whether layers may return to float; None
             for the target's scheme, every rule, and yes.
-        options: precision and threads of the engine.
+        options: precision and threads of the engine, and the device; None for the target's own.
         limits: of the gates.
         seed: of the choice of calibration clips.
         overwrite: replace an existing bundle.
@@ -105,7 +105,7 @@ def compile(
 
     observer = observer or SilentObserver()
     stages = StageCache(cache or default_cache())
-    options = options or CompileOptions()
+    options = options or targets.options_for(target)
     modes = _checked_modes(modes)
     _require(target, options)
     network, digest = load_identified(checkpoint)

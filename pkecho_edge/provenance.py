@@ -97,7 +97,7 @@ def build_manifest(order: Order, built: Built, result: VerifyResult) -> Manifest
     """Complete but for the files, which the writer adds."""
     return Manifest(
         target=order.target,
-        profile=None,
+        profile=order.options.profile.name if order.options.profile else None,
         engines=tuple(EngineEntry.of(e, mode=mode) for mode, e in built.engines.items()),
         preprocessing=Preprocessing(size=order.calibration.size),
         postprocessing=Postprocessing(),

@@ -35,12 +35,21 @@ SIDEWAYS = {
     ("figures", "errors"): "without matplotlib it says what to install",
     ("lowering", "model"): "lowering rewrites the modules of the network",
     ("bundle", "targets.base"): "a bundle describes an engine, whatever toolchain made it",
+    ("targets", "calibration.graph"): "which nodes of a graph are quantized is said there",
     ("runtime", "bundle"): "opening a bundle is what the runtime is for",
     ("runtime", "targets"): "the bundle names the target that loads its engine",
 }
 """(part, what it may import from its own layer) -> why."""
 
-NOT_TARGETS = ("targets.base.", "targets.openvino_weights.", "targets.openvino_profile.")
+NOT_TARGETS = (
+    "targets.base.",
+    "targets.onnxruntime_session.",
+    "targets.openvino_profile.",
+    "targets.openvino_weights.",
+    "targets.profile.",
+    "targets.tensorrt_graphs.",
+    "targets.tensorrt_lint.",
+)
 """Modules in targets/ that are no target themselves, so a target may import them."""
 
 TOOLCHAINS = frozenset(

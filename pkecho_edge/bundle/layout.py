@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 __all__ = [
+    "DEVICE",
     "ENGINE",
     "GOLDEN",
     "MANIFEST",
@@ -26,9 +27,9 @@ MANIFEST = "manifest.json"
 SIGNATURE = "manifest.json.minisig"
 SBOM = "sbom.cdx.json"
 MODEL_CARD = "MODEL_CARD.md"
-MODEL, ENGINE, GOLDEN, REPORTS = "model", "engine", "golden", "reports"
+MODEL, ENGINE, DEVICE, GOLDEN, REPORTS = "model", "engine", "device", "golden", "reports"
 
-_FOLDERS = (MODEL, ENGINE, GOLDEN, REPORTS)
+_FOLDERS = (MODEL, ENGINE, DEVICE, GOLDEN, REPORTS)
 _PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+@=-]{0,126}")
 _MAX_LENGTH = 240
 
@@ -47,7 +48,7 @@ def check_path(text: str) -> str:
 
     No part may be empty or start with a dot, so "..", absolute paths and hidden files are out;
     so are backslashes, colons and blanks, which other systems read differently. The file lies in
-    model/, engine/, golden/ or reports/, or is the SBOM or the model card.
+    model/, engine/, device/, golden/ or reports/, or is the SBOM or the model card.
 
     Raises:
         ValueError: anything else.

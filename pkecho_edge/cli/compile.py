@@ -65,7 +65,13 @@ def compile_(
     size: SizeOption = "128",
     mode: Annotated[str, typer.Option(help="Engines: clip, stream or both.")] = "both",
     threads: Annotated[int, typer.Option(help="At run time; 0: every core.", min=0)] = 0,
-    float_precision: Annotated[str, typer.Option(help="Of layers not INT8: f32, bf16.")] = "f32",
+    float_precision: Annotated[
+        str | None, typer.Option(help="Of layers not INT8: f32, bf16, f16; default: the target's.")
+    ] = None,
+    profile: Annotated[
+        str | None,
+        typer.Option(help="The device: a name of `pkecho-edge targets`, or a TOML file."),
+    ] = None,
     scheme: Annotated[
         str | None, typer.Option(help="Quantization scheme; default: the target's.")
     ] = None,
@@ -83,10 +89,9 @@ def compile_(
     debug: DebugOption = False,
 ) -> None:
     """Calibrate, quantize, compile, verify and bundle a checkpoint."""
-    from pkecho_edge import pipeline
+    from pkecho_edge import pipeline, targets
     from pkecho_edge.calibration.calibration_set import CalibrationSet
     from pkecho_edge.model.checkpoint import default_checkpoint_path
-    from pkecho_edge.targets.base import CompileOptions
     from pkecho_edge.tuning.choose import QuantizationOrder, rules_of
     from pkecho_edge.verify.gates import DEFAULT_LIMITS, check_gates, load_gates
     from pkecho_edge.verify.report import render_table
@@ -113,7 +118,7 @@ def compile_(
             quantization=QuantizationOrder(
                 scheme, rules_of(rule), restore, tuple(keep_float or ())
             ),
-            options=CompileOptions(float_precision=float_precision, threads=threads),
+            options=targets.options_for(target, float_precision, threads, profile),
             limits=limits,
             seed=seed,
             overwrite=overwrite,

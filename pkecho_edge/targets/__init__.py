@@ -6,13 +6,16 @@ import importlib
 from typing import cast
 
 from pkecho_edge.errors import UsageError
-from pkecho_edge.targets.base import Target
+from pkecho_edge.targets.base import CompileOptions, Target
+from pkecho_edge.targets.profile import load_profile
 
-__all__ = ["REGISTRY", "get", "names"]
+__all__ = ["REGISTRY", "get", "names", "options_for"]
 
 REGISTRY = {
     "cpu": "pkecho_edge.targets.openvino_cpu:OpenVinoCpu",
     "onnxruntime": "pkecho_edge.targets.onnxruntime_cpu:OnnxRuntimeCpu",
+    "jetson": "pkecho_edge.targets.tensorrt:Jetson",
+    "tensorrt": "pkecho_edge.targets.tensorrt:TensorRt",
 }
 """Target name -> "module:Class"."""
 
@@ -32,3 +35,30 @@ def get(name: str) -> Target:
         raise UsageError(f"unknown target {name!r}", remedy=f"Use one of {', '.join(REGISTRY)}")
     module, _, attribute = REGISTRY[name].partition(":")
     return cast(Target, getattr(importlib.import_module(module), attribute)())
+
+
+def options_for(
+    name: str, float_precision: str | None = None, threads: int = 0, profile: str | None = None
+) -> CompileOptions:
+    """What a target is told, with its own defaults for what is not given.
+
+    Args:
+        name: of the target.
+        float_precision: of the layers that are not INT8.
+        threads: at run time; 0 for every core.
+        profile: of the device: a name, or the path of a TOML file.
+
+    Raises:
+        UsageError: an unknown target, precision or profile, or a profile for a target without.
+    """
+    capabilities = get(name).capabilities
+    if profile is not None and capabilities.profile is None:
+        raise UsageError(
+            f"target {name} has no profiles", remedy="Leave --profile out, or use --target jetson"
+        )
+    device = profile or capabilities.profile
+    return CompileOptions(
+        float_precision or capabilities.float_precision,
+        threads,
+        load_profile(device) if device else None,
+    )

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pkecho_edge.errors import EnvironmentMismatch, UsageError
+from pkecho_edge.targets.profile import Profile
 
 __all__ = [
     "Capabilities",
@@ -57,13 +58,19 @@ class Capabilities:
         scheme: name of the quantization scheme its graphs must follow.
         opset: newest ONNX operator set it reads.
         portable: True where an engine runs on any machine of the family; False where it must be
-            built on the device.
+            built on the device: what is loaded here is then the graph, to measure its accuracy.
+        float_precision: of the layers that are not INT8, where none is asked for.
+        float_graphs: whether it compiles the graphs as they were before quantization, too.
+        profile: the device that is meant where none is named; None where profiles say nothing.
     """
 
     precisions: tuple[str, ...]
     scheme: str
     opset: int
     portable: bool
+    float_precision: str = "f32"
+    float_graphs: bool = False
+    profile: str | None = None
 
 
 @dataclass(frozen=True)
@@ -71,24 +78,29 @@ class CompileOptions:
     """Set explicitly, recorded in the manifest, never a toolchain's hardware-dependent default.
 
     Attributes:
-        float_precision: of the layers that are not INT8: "f32" or "bf16".
+        float_precision: of the layers that are not INT8: "f32", "bf16" or "f16".
         threads: at run time; 0 uses every core the process may use.
+        profile: the device; None for targets that need none.
     """
 
     float_precision: str = "f32"
     threads: int = 0
+    profile: Profile | None = None
 
     def __post_init__(self) -> None:
-        if self.float_precision not in ("f32", "bf16"):
+        if self.float_precision not in ("f32", "bf16", "f16"):
             raise UsageError(
-                f"unknown float precision {self.float_precision!r}", remedy="Use f32 or bf16"
+                f"unknown float precision {self.float_precision!r}", remedy="Use f32, bf16 or f16"
             )
         if not 0 <= self.threads <= 256:
             raise UsageError(f"{self.threads} threads", remedy="Use 0 (all) to 256")
 
     def as_dict(self) -> dict[str, str]:
         """Text to text, for manifests and stage keys."""
-        return {"float_precision": self.float_precision, "threads": str(self.threads)}
+        found = {"float_precision": self.float_precision, "threads": str(self.threads)}
+        if self.profile is not None:  # the content too: a file of the user's may change
+            found |= {"profile": self.profile.name, "profile_sha256": self.profile.sha256}
+        return found
 
 
 @dataclass(frozen=True)
@@ -159,13 +171,18 @@ class Target(Protocol):
         """The line that installs what is not installed, None when all is there."""
 
     def compile(
-        self, graphs: Mapping[str, Path], out_dir: Path, options: CompileOptions
+        self,
+        graphs: Mapping[str, Path],
+        out_dir: Path,
+        options: CompileOptions,
+        float_graphs: Mapping[str, Path] | None = None,
     ) -> dict[str, Engine]:
         """Compile ONNX graphs into `out_dir`, which exists and is empty.
 
         Args:
             graphs: mode ("clip", "stream") -> graph. They have most weights in common: a target
                 whose toolchain can keeps these once, so an engine's files may be another's too.
+            float_graphs: the same before quantization, for a target that asks for them.
 
         Returns:
             an engine per mode.

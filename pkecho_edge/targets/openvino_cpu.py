@@ -50,7 +50,11 @@ class OpenVinoCpu:
             raise MissingDependency("OpenVINO is not installed", remedy=f"Run: {command}")
 
     def compile(
-        self, graphs: Mapping[str, Path], out_dir: Path, options: CompileOptions
+        self,
+        graphs: Mapping[str, Path],
+        out_dir: Path,
+        options: CompileOptions,
+        float_graphs: Mapping[str, Path] | None = None,
     ) -> dict[str, Engine]:
         """See Target.compile. The IR keeps FP32 constants as they are."""
         self._require()

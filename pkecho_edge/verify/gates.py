@@ -141,6 +141,7 @@ def evaluate_gates(
     speed: SpeedResult | None,
     limits: Mapping[str, float] = DEFAULT_LIMITS,
     live: LiveResult | None = None,
+    not_timed: str = "not timed",
 ) -> tuple[Gate, ...]:
     """Every gate of one mode, in a fixed order; none is left out because it was not measured.
 
@@ -148,6 +149,7 @@ def evaluate_gates(
         mode: "clip" or "stream".
         accuracy, speed, live: what was measured; None gives null gates.
         limits: gate -> limit, as DEFAULT_LIMITS or `load_gates`.
+        not_timed: the reason where there is no speed.
 
     Raises:
         UsageError: a name that is no gate, or a limit that is not a number >= 0.
@@ -155,7 +157,10 @@ def evaluate_gates(
     check_limits(limits)
     gates = []
     for name, limit in limits_of_mode(mode, {**DEFAULT_LIMITS, **limits}).items():
-        gate = _gate(name, mode, limit, *_measured(name, accuracy, speed, live))
+        measured = _measured(name, accuracy, speed, live)
+        if name == "speedup" and speed is None:
+            measured = math.nan, not_timed
+        gate = _gate(name, mode, limit, *measured)
         gates.append(_fail_lost(gate, accuracy, live))
     return (_finite_logits_gate(mode, accuracy), *gates)
 
@@ -183,7 +188,7 @@ def _measured(
 ) -> tuple[float, str]:
     """A gate's value and, where there is no value, the reason."""
     if name == "speedup":
-        return (math.nan, "not timed") if speed is None else (speed.speedup, "")
+        return (math.nan if speed is None else speed.speedup), ""
     if name in LIVE_GATES:
         if live is None:
             return math.nan, "live behaviour was not measured"

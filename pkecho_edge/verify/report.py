@@ -60,12 +60,14 @@ class ModeResult:
         accuracy, speed: of either mode.
         live: of the stream mode, on the sequences that accuracy was measured on.
         live_long: the same on long sequences, where they were asked for.
+        not_timed: why there is no speed, where there is none.
     """
 
     accuracy: AccuracyResult | None
     speed: SpeedResult | None
     live: LiveResult | None = None
     live_long: LiveResult | None = None
+    not_timed: str = "not timed"
 
 
 @dataclass(frozen=True)
@@ -144,7 +146,9 @@ def build_report(
     gates = tuple(
         gate
         for name, mode in modes.items()
-        for gate in evaluate_gates(name, mode.accuracy, mode.speed, limits, mode.live)
+        for gate in evaluate_gates(
+            name, mode.accuracy, mode.speed, limits, mode.live, mode.not_timed
+        )
     )
     found = list(warnings)
     if calibration_clips is not None and calibration_clips < SMALL_CALIBRATION_CLIPS:
