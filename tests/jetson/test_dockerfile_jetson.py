@@ -15,7 +15,7 @@ from packaging.specifiers import SpecifierSet
 
 import pkecho_edge
 
-from .dockerfile import Ignore, docker_commands, parse, substitute
+from .dockerfile import Ignore, declared, docker_commands, parse, substitute
 from .lint import Project, build_arguments, lint
 from .wheels import (
     PYTHONS,
@@ -292,6 +292,52 @@ def test_wrong_build_arguments_end_the_build_with_one_line(
     assert done.stdout == ""
     assert says in done.stderr
     assert len(done.stderr.splitlines()) == (1 if code else 0)
+
+
+JETSON, CUDA = (
+    "3C6D1FF3100C8C3ABB0869C0E6543461A9996195",
+    "EB693B3035CD5710E231E123A4B469963BF863CC",
+)
+OTHER = "0" * 40
+
+
+@pytest.mark.parametrize(
+    ("jetson", "cuda", "accepted"),
+    [
+        ([("pub", JETSON), ("sub", OTHER)], [("pub", CUDA)], True),
+        ([("pub", OTHER)], [("pub", CUDA)], False),
+        ([("pub", JETSON)], [("pub", OTHER)], False),
+        ([("pub", JETSON), ("pub", OTHER)], [("pub", CUDA)], False),
+        ([("pub", OTHER), ("sub", JETSON)], [("pub", CUDA)], False),
+        ([], [("pub", CUDA)], False),
+    ],
+)
+def test_a_key_with_another_fingerprint_ends_the_build(
+    jetson: list[tuple[str, str]],
+    cuda: list[tuple[str, str]],
+    accepted: bool,
+    project: Project,
+    tmp_path: Path,
+) -> None:
+    """The download and gpg's answer are stood in for; the shell that judges them is the build's."""
+    stage = parse(project.text).stage("vendor-keys")
+    defaults = {k: v or "" for arg in stage.all("ARG") for k, v in declared(arg).items()}
+    (run,) = [run for run in stage.all("RUN") if "curl -" in run.value]
+    for name, keys in (("jetson", jetson), ("cuda", cuda)):
+        records = "".join(f"{kind}:-:4096:1:\nfpr:::::::::{key}:\n" for kind, key in keys)
+        (tmp_path / f"{name}.asc").write_text(records, encoding="utf-8")
+    for program, script in (("curl", "exit 0"), ("gpg", 'cat "$3"')):
+        (tmp_path / program).write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
+        (tmp_path / program).chmod(0o755)
+
+    done = subprocess.run(
+        ["sh", "-c", run.value],
+        cwd=tmp_path,
+        env={**defaults, "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"},
+        check=False,
+    )
+
+    assert (done.returncode == 0) is accepted
 
 
 def test_every_shell_command_in_the_dockerfile_can_be_read_by_a_shell(project: Project) -> None:
