@@ -121,7 +121,7 @@ def require_tensorrt(model: onnx.ModelProto, version: tuple[int, ...], path: Pat
         raise PkechoEdgeError(
             f"{release} would not read the graph: {found[0]}{more}",
             path=path,
-            remedy="Report it with the checkpoint's configuration",
+            remedy="Quantize by --scheme tensorrt; if you did, report it with the graph",
         )
 
 
