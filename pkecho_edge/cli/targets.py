@@ -2,35 +2,92 @@
 
 from __future__ import annotations
 
-from pkecho_edge.cli.console import DebugOption, JsonOption, QuietOption, console, write_json
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pkecho_edge.cli.console import (
+    DebugOption,
+    JsonOption,
+    QuietOption,
+    console,
+    plain,
+    write_json,
+)
+
+if TYPE_CHECKING:
+    from pkecho_edge.targets.base import Capabilities
+    from pkecho_edge.targets.profile import Profile
 
 __all__ = ["targets_"]
 
 
 def targets_(
-    json: JsonOption = None, quiet: QuietOption = False, debug: DebugOption = False
+    profile: Annotated[
+        str | None,
+        typer.Option(help="Print this device profile as TOML, to start one's own.", metavar="NAME"),
+    ] = None,
+    json: JsonOption = None,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
 ) -> None:
-    """List the targets: precisions, where an engine is built, what is missing."""
+    """List targets and device profiles: precisions, what is made where, what is missing."""
+    from pkecho_edge import targets
+    from pkecho_edge.targets.profile import load_profile, profile_names, profile_toml
+
+    if profile is not None:
+        console.print(profile_toml(load_profile(profile)), end="", markup=False, highlight=False)
+        return
+    found = {name: targets.get(name) for name in targets.names()}
+    profiles = [load_profile(name) for name in profile_names()]
+    if json:
+        rows = [_row(name, t.capabilities, t.missing()) for name, t in found.items()]
+        write_json(json, {"targets": rows, "profiles": [each.as_dict() for each in profiles]})
+    if quiet:
+        return
+    _print_targets({name: (t.capabilities, t.missing()) for name, t in found.items()})
+    _print_profiles(profiles)
+
+
+def _row(name: str, capabilities: Capabilities, missing: str | None) -> dict[str, Any]:
+    return {
+        "target": name,
+        "precisions": list(capabilities.precisions),
+        "portable": capabilities.portable,
+        "profile": capabilities.profile,
+        "missing": missing,
+    }
+
+
+def _print_targets(found: dict[str, tuple[Capabilities, str | None]]) -> None:
+    from rich.box import SIMPLE
     from rich.table import Table
 
-    from pkecho_edge import targets
-
-    table = Table("target", "precisions", "engine is built", "toolchain")
-    rows = []
-    for name in targets.names():
-        target = targets.get(name)
-        capabilities, missing = target.capabilities, target.missing()
-        built = "anywhere" if capabilities.portable else "on the device"
-        table.add_row(name, ", ".join(capabilities.precisions), built, missing or "installed")
-        rows.append(
-            {
-                "target": name,
-                "precisions": list(capabilities.precisions),
-                "portable": capabilities.portable,
-                "missing": missing,
-            }
+    table = Table(
+        "--target", "precisions", "made here", "on the device", "toolchain here", box=SIMPLE
+    )
+    for name, (capabilities, missing) in found.items():
+        here, there = "engine", "-"
+        if not capabilities.portable:
+            here, there = "graphs, kit", "plans"
+        table.add_row(
+            name, ", ".join(capabilities.precisions), here, there, plain(missing or "installed")
         )
-    if json:
-        write_json(json, {"targets": rows})
-    if not quiet:
-        console.print(table)
+    console.print(table)
+
+
+def _print_profiles(profiles: list[Profile]) -> None:
+    from rich.box import SIMPLE
+    from rich.table import Table
+
+    table = Table("--profile", "device", "--target", "SM", "TensorRT", box=SIMPLE)
+    for each in profiles:
+        target = "jetson" if each.jetpack else "tensorrt"
+        table.add_row(
+            each.name,
+            each.description,
+            target,
+            each.compute_capability or "any",
+            f">= {each.tensorrt}",
+        )
+    console.print(table)

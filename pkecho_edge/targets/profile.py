@@ -30,7 +30,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-__all__ = ["PRECISIONS", "Profile", "load_profile", "profile_names"]
+__all__ = ["PRECISIONS", "Profile", "load_profile", "profile_names", "profile_toml"]
 
 PRECISIONS = ("int8", "fp16", "fp32")
 _MAX_BYTES = 1 << 16
@@ -154,3 +154,13 @@ def _profile(raw: dict[str, Any]) -> Profile:
         elif not isinstance(raw[name], str):
             raise ValueError(f"{name} must be text")
     return Profile(**{**raw, "precisions": tuple(raw["precisions"])})
+
+
+def profile_toml(profile: Profile) -> str:
+    """As the text of a TOML file that `load_profile` reads."""
+    lines = []
+    for name, value in profile.as_dict().items():
+        if value is not None:
+            # of text, lists of text and whole numbers JSON is TOML
+            lines.append(f"{name} = {json.dumps(value)}\n")
+    return "".join(lines)
