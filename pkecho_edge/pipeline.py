@@ -12,13 +12,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from importlib import resources
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pkecho_edge import targets
 from pkecho_edge.building import build_engines
 from pkecho_edge.bundle.engine_entry import MODES
 from pkecho_edge.bundle.golden import GoldenVectors
-from pkecho_edge.bundle.layout import GOLDEN, MODEL, REPORTS, enclosing_bundle
+from pkecho_edge.bundle.layout import DEVICE, GOLDEN, MODEL, REPORTS, enclosing_bundle
 from pkecho_edge.bundle.reader import Bundle
 from pkecho_edge.bundle.writer import add_engine, finish, staging
 from pkecho_edge.calibration.calibration_set import CalibrationSet
@@ -41,7 +43,13 @@ from pkecho_edge.targets.base import CompileOptions, check_precision
 from pkecho_edge.tuning.choose import QuantizationOrder
 from pkecho_edge.verify.gates import DEFAULT_LIMITS
 
+if TYPE_CHECKING:
+    from pkecho_edge.model.network import PKEchoNet
+
 __all__ = ["CompileResult", "VerifyResult", "compile", "report_folder", "verify"]
+
+
+KIT = "pkecho_device.py"
 
 
 @dataclass(frozen=True)
@@ -138,6 +146,9 @@ def compile(
         engines = {mode: add_engine(folder, engine) for mode, engine in built.engines.items()}
         with loaded_sides(target, engines) as sides:
             _write_golden(folder / GOLDEN, clips[0], sides)
+            if not targets.get(target).capabilities.portable:
+                _write_float_golden(folder / GOLDEN, clips[0], network, modes)
+                _add_kit(folder / DEVICE)
             lineage = report_lineage(order, built)
             result = measure(
                 network, sides, verification, chosen, limits, lineage, observer, built.warnings
@@ -246,3 +257,21 @@ def _write_golden(folder: Path, probe: Clip, sides: Mapping[str, Side]) -> None:
     """The probe's frames as a clip, and pushed one by one from the start of a stream."""
     for mode, side in sides.items():
         GoldenVectors.of(probe.frames, side.segment(probe.frames)).write(folder / mode)
+
+
+def _write_float_golden(
+    folder: Path, probe: Clip, network: PKEchoNet, modes: Sequence[str]
+) -> None:
+    """What plans in FP32 and FP16 are held to: the baseline's own results."""
+    from pkecho_edge.model.baseline import baseline_runner, baseline_stream_runner
+
+    for mode in modes:
+        run = baseline_runner(network) if mode == "clip" else baseline_stream_runner(network)
+        GoldenVectors.of(probe.frames, run(probe.frames)).write(folder / f"{mode}-float")
+
+
+def _add_kit(folder: Path) -> None:
+    """The program that builds and measures on the device, as it is in this package."""
+    kit = resources.files("pkecho_edge.device") / KIT
+    folder.mkdir()
+    (folder / KIT).write_bytes(kit.read_bytes())
