@@ -89,12 +89,16 @@ class Side:
             None where an engine is timed on its device alone.
         size_bytes: of its files.
         steps: a stream of any length, frame by frame; None for the clip engine.
+        timed: what was timed on the device; None where nothing was, or it is timed here.
+        not_timed: why there is no speed, where there is none.
     """
 
     segment: SegmentFrames
     step: Callable[[NDArray[np.uint8]], object] | None
     size_bytes: int
     steps: StepFrames | None = None
+    timed: SpeedResult | None = None
+    not_timed: str = ON_DEVICE
 
 
 @contextmanager
@@ -156,11 +160,12 @@ def measure(
     lineage: Mapping[str, object],
     observer: Observer,
     warnings: Sequence[str] = (),
+    device: Mapping[str, object] | None = None,
 ) -> VerifyResult:
     """Accuracy on every clip or sequence, then speed, then the gates; one mode after the other.
 
     A stream's behaviour over time is measured on the same sequences, and on the long ones that the
-    source is asked for.
+    source is asked for. `device` says what ran there, where that is not this machine.
 
     Raises:
         CalibrationError: there is nothing to verify on, or a clip or patient also served
@@ -179,7 +184,7 @@ def measure(
         left_out += [text for text in _left_out(source) if text not in left_out]
     report = build_report(
         modes,
-        machine_facts(),
+        {**machine_facts(), **({"device": device} if device else {})},
         {**lineage, "data": data.description},
         limits=limits,
         warnings=(*calibration.warnings(), *warnings, *_graph_alone(engines), *left_out),
@@ -188,8 +193,12 @@ def measure(
 
 
 def _graph_alone(engines: Mapping[str, Side]) -> tuple[str, ...]:
-    """What a report must say where no engine could be timed here."""
-    return (_GRAPH_ALONE,) if all(side.step is None for side in engines.values()) else ()
+    """What a report must say where graphs stand for the engines of a device."""
+    return (_GRAPH_ALONE,) if all(_is_reference(side) for side in engines.values()) else ()
+
+
+def _is_reference(side: Side) -> bool:
+    return side.step is None and side.not_timed == ON_DEVICE and side.timed is None
 
 
 def write_reports(result: VerifyResult, folder: Path) -> None:
@@ -244,10 +253,10 @@ def _measure_mode(
     observer.done(f"{len(accuracy.rows)} {'sequences' if live else 'clips'}, {n_frames} frames")
     speed = _measure_speed(mode, whole, engine, _window(last[0].frames, length), observer)
     if not live:
-        return ModeResult(accuracy, speed, not_timed=ON_DEVICE), gallery
+        return ModeResult(accuracy, speed, not_timed=engine.not_timed), gallery
     long = _measure_long(network, engine, data, len(rows), observer)
     live_result = summarize_live(rows, length)
-    return ModeResult(accuracy, speed, live_result, long, ON_DEVICE), gallery
+    return ModeResult(accuracy, speed, live_result, long, engine.not_timed), gallery
 
 
 def _measure_speed(
@@ -259,7 +268,7 @@ def _measure_speed(
 ) -> SpeedResult | None:
     """None where the engine is timed on its device alone."""
     if engine.step is None:
-        return None
+        return engine.timed
     observer.start(f"{mode}: speed", None)
     speed = measure_speed(
         baseline,

@@ -27,6 +27,8 @@ from pkecho_edge.calibration.calibration_set import CalibrationSet
 from pkecho_edge.clip_roles import calibration_clips_of, trial_clips_of
 from pkecho_edge.data.clip import Clip
 from pkecho_edge.data.sources import ClipSource
+from pkecho_edge.device.pack import PackClip, write_pack
+from pkecho_edge.device.result import read_result
 from pkecho_edge.errors import CalibrationError, MissingDependency, UsageError
 from pkecho_edge.measuring import (
     Side,
@@ -36,6 +38,7 @@ from pkecho_edge.measuring import (
     opened_sides,
     write_reports,
 )
+from pkecho_edge.merging import device_facts, device_warnings, merged_sides
 from pkecho_edge.provenance import Order, build_manifest, bundle_lineage, report_lineage
 from pkecho_edge.runtime import open_bundle
 from pkecho_edge.stages import Observer, SilentObserver, StageCache, default_cache
@@ -46,7 +49,7 @@ from pkecho_edge.verify.gates import DEFAULT_LIMITS
 if TYPE_CHECKING:
     from pkecho_edge.model.network import PKEchoNet
 
-__all__ = ["CompileResult", "VerifyResult", "compile", "report_folder", "verify"]
+__all__ = ["CompileResult", "VerifyResult", "compile", "pack", "report_folder", "verify"]
 
 
 KIT = "pkecho_device.py"
@@ -167,6 +170,7 @@ def verify(
     baseline: Path | None = None,
     limits: Mapping[str, float] = DEFAULT_LIMITS,
     out: Path | None = None,
+    merge: Path | None = None,
     cache: Path | None = None,
     observer: Observer | None = None,
 ) -> VerifyResult:
@@ -178,6 +182,7 @@ def verify(
         baseline: checkpoint; None finds it by the hash in the lineage.
         limits: of the gates.
         out: folder for report.json and report.html; None for NAME.report beside the bundle.
+        merge: result file of the device kit: what is scored then is the plans of the device.
         cache: where compile left the checkpoints it saw; None for the user's.
         observer: hears about progress.
 
@@ -186,9 +191,6 @@ def verify(
         CheckpointError: the baseline is not found, or is another checkpoint.
         CalibrationError: a clip or patient also served calibration.
     """
-    from pkecho_edge.model.checkpoint import load_checkpoint
-    from pkecho_edge.model.identity import find_checkpoint
-
     observer = observer or SilentObserver()
     folder = report_folder(bundle) if out is None else out
     if enclosing_bundle(folder) is not None:
@@ -198,16 +200,90 @@ def verify(
             remedy="Choose another --out",
         )
     with open_bundle(bundle) as engine:
-        opened, lineage = engine.bundle, engine.bundle.manifest.lineage
-        kept = (cache or default_cache()) / "checkpoints" / lineage.checkpoint_sha256
-        network = load_checkpoint(find_checkpoint(lineage.checkpoint_sha256, baseline, [kept]))
+        opened = engine.bundle
+        network = _baseline_of(opened, baseline, cache)
         data = replace(data, length=network.config.frames)
         used = CalibrationSet.parse(opened.read(f"{MODEL}/calibration.json"), opened.path)
-        facts = bundle_lineage(opened, used)
-        result = measure(network, opened_sides(engine), data, used, limits, facts, observer)
+        lineage = bundle_lineage(opened, used)
+        sides, device = opened_sides(engine), None
+        warnings: tuple[str, ...] = ()
+        if merge is not None:
+            found = read_result(merge)
+            sides, warnings = merged_sides(opened, found), device_warnings(found)
+            device = device_facts(found)
+        result = measure(
+            network, sides, data, used, limits, lineage, observer, warnings, device=device
+        )
     folder.mkdir(parents=True, exist_ok=True)
     write_reports(result, folder)
     return result
+
+
+def pack(
+    bundle: Path,
+    data: ClipSource,
+    path: Path,
+    *,
+    baseline: Path | None = None,
+    cache: Path | None = None,
+    observer: Observer | None = None,
+) -> None:
+    """Write the clips on which a device scores the bundle's plans, with the baseline's masks.
+
+    Args:
+        bundle, data, baseline, cache, observer: as `verify`.
+        path: of the pack, NAME.npz.
+
+    Raises:
+        UsageError: `path` lies in a bundle.
+        and what `verify` raises.
+    """
+    from pkecho_edge.model.baseline import (
+        baseline_runner,
+        baseline_stream_runner,
+        traced_baseline,
+    )
+
+    observer = observer or SilentObserver()
+    if enclosing_bundle(path) is not None:
+        raise UsageError("lies in a bundle", path=path, remedy="Choose another file for the pack")
+    with open_bundle(bundle) as engine:
+        opened = engine.bundle
+    network = _baseline_of(opened, baseline, cache)
+    used = CalibrationSet.parse(opened.read(f"{MODEL}/calibration.json"), opened.path)
+    packed: dict[str, list[PackClip]] = {}
+    for mode in (entry.mode for entry in opened.manifest.engines):
+        source = replace(data, length=network.config.frames, live=mode == "stream")
+        run = baseline_stream_runner(network) if source.live else baseline_runner(network)
+        observer.start(f"{mode}: the baseline's masks", None)
+        packed[mode] = []
+        for clip in source:
+            used.check_disjoint([clip])
+            packed[mode].append(PackClip(clip, run(clip.frames)[:, 0] > 0))
+            observer.advance()
+        observer.done(f"{len(packed[mode])} clips")
+    write_pack(
+        path,
+        packed,
+        bundle_id=opened.manifest.bundle_id,
+        checkpoint_sha256=opened.manifest.lineage.checkpoint_sha256,
+        window=network.config.frames,
+        torchscript=traced_baseline(network, opened.manifest.preprocessing.size),
+    )
+
+
+def _baseline_of(bundle: Bundle, given: Path | None, cache: Path | None) -> PKEchoNet:
+    """The network that a bundle was made from.
+
+    Raises:
+        CheckpointError: it is not found, or is another one.
+    """
+    from pkecho_edge.model.checkpoint import load_checkpoint
+    from pkecho_edge.model.identity import find_checkpoint
+
+    digest = bundle.manifest.lineage.checkpoint_sha256
+    kept = (cache or default_cache()) / "checkpoints" / digest
+    return load_checkpoint(find_checkpoint(digest, given, [kept]))
 
 
 def report_folder(bundle: Path) -> Path:

@@ -21,10 +21,14 @@ PACKAGE = Path(pkecho_edge.__file__).parent
 LAYERS = (
     ("errors", "files", "figures", "processors"),
     ("model", "lowering", "data", "metrics"),
-    ("pruning", "calibration", "targets", "bundle", "verify", "training", "runtime", "stages"),
+    (
+        *("pruning", "calibration", "targets", "bundle", "verify", "training", "runtime"),
+        *("stages", "device"),
+    ),
     ("tuning",),
     ("building", "clip_roles"),
     ("measuring",),
+    ("merging",),
     ("provenance",),
     ("pipeline", "quantizing", "bench"),
     ("cli",),

@@ -13,6 +13,7 @@ from pkecho_edge.cli.console import (
     GatesOption,
     JsonOption,
     QuietOption,
+    check_file,
     check_folder,
     console,
     parse_split,
@@ -48,6 +49,14 @@ def verify_(
         typer.Option(help="The checkpoint, where it cannot be found.", metavar="CHECKPOINT"),
     ] = None,
     gates: GatesOption = None,
+    pack: Annotated[
+        Path | None,
+        typer.Option(help="Write the clips for the device kit, no more.", metavar="NPZ"),
+    ] = None,
+    merge: Annotated[
+        Path | None,
+        typer.Option(help="Score what the device kit reported.", metavar="RESULT"),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder; default: NAME.report.", metavar="DIR")
     ] = None,
@@ -74,6 +83,7 @@ def verify_(
             path=bundle,
             remedy="Leave out --long, or compile with --mode both",
         )
+    _check_device_options(manifest.target, bundle, pack, merge, long)
     folder = out or pipeline.report_folder(bundle)
     check_folder(folder)
     if data is None:
@@ -83,10 +93,17 @@ def verify_(
         source = sources.dataset(data, size, split=wanted, count=clips)
     if long is not None:
         source = replace(source, long=sources.LongRun(long, sequences))
+    if pack is not None:
+        check_file(pack)
+        with Bars(quiet) as bars:
+            pipeline.pack(bundle, source, pack, baseline=baseline, observer=bars)
+        if not quiet:
+            console.print(f"Next, on the device: {_KIT} --pack {plain(pack.name)}", soft_wrap=True)
+        return
     limits = load_gates(gates) if gates else DEFAULT_LIMITS
     with Bars(quiet) as bars:
         result = pipeline.verify(
-            bundle, source, baseline=baseline, limits=limits, out=out, observer=bars
+            bundle, source, baseline=baseline, limits=limits, out=out, merge=merge, observer=bars
         )
     if not quiet:
         console.print(render_table(result.report))
@@ -94,6 +111,31 @@ def verify_(
     if json:
         write_json(json, result.report.to_dict())
     check_gates(result.gates, path=folder / "report.json")
+
+
+_KIT = "python3 BUNDLE/device/pkecho_device.py"
+
+
+def _check_device_options(
+    target: str, bundle: Path, pack: Path | None, merge: Path | None, long: int | None
+) -> None:
+    """UsageError where --pack or --merge make no sense."""
+    from pkecho_edge import targets
+
+    if pack is None and merge is None:
+        return
+    if targets.get(target).capabilities.portable:
+        raise UsageError(
+            f"is for target {target}, which needs no device kit",
+            path=bundle,
+            remedy="Leave out --pack and --merge",
+        )
+    if pack is not None and merge is not None:
+        raise UsageError("--pack and --merge together", remedy="Pack, run the kit, then merge")
+    if long is not None:
+        raise UsageError(
+            "--long with --pack or --merge", remedy="Leave out --long: the device saw no such clips"
+        )
 
 
 def print_reports(folder: Path) -> None:

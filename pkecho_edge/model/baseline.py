@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
@@ -11,7 +13,7 @@ from torch import Tensor
 
 from pkecho_edge.model.network import PKEchoNet
 
-__all__ = ["baseline_runner", "baseline_stepper", "baseline_stream_runner"]
+__all__ = ["baseline_runner", "baseline_stepper", "baseline_stream_runner", "traced_baseline"]
 
 
 def baseline_runner(
@@ -66,3 +68,36 @@ def baseline_stepper(
             yield logits
 
     return steps
+
+
+def traced_baseline(network: PKEchoNet, size: tuple[int, int]) -> bytes:
+    """The network as TorchScript, for machines that have PyTorch but not this package.
+
+    Args:
+        network: any.
+        size: (H, W); it is fixed in the trace, as is a batch of one.
+
+    Returns:
+        a file's bytes: clips f32 [1, T, 1, H, W] -> the last logits f32 [T, 1, H, W].
+    """
+    network.eval()
+    probe = torch.zeros(1, network.config.frames, 1, *size)
+    buffer = io.BytesIO()
+    with warnings.catch_warnings(), torch.inference_mode():
+        # TorchScript is deprecated, but devices have the PyTorch of years ago, which reads nothing
+        # else; and tracing warns of every size that it takes for a constant
+        warnings.simplefilter("ignore")
+        trace: Callable[..., torch.jit.ScriptModule] = torch.jit.trace
+        traced = trace(_LastLogits(network), probe, check_trace=False)
+        torch.jit.save(traced, buffer)
+    return buffer.getvalue()
+
+
+class _LastLogits(torch.nn.Module):
+    def __init__(self, network: PKEchoNet) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, clips: Tensor) -> Tensor:
+        out: Tensor = self.network(clips)[-1][0]
+        return out

@@ -1,0 +1,1328 @@
+#!/usr/bin/env python3
+"""Build, test, time and score a bundle's TensorRT plans on the device that will run them.
+
+    python3 heart.pkb/device/pkecho_device.py                       # everything, result in ./
+    python3 heart.pkb/device/pkecho_device.py --pack heart.npz      # accuracy as well
+    python3 heart.pkb/device/pkecho_device.py --self-test           # load and test, build nothing
+
+One file for Python 3.8 and later; it needs NumPy and the device's own TensorRT, 8.5 to 11, and
+nothing of pkecho-edge. In order: the bundle is checked against its manifest, the device against
+the bundle's profile, plans are built (in a process of their own, below a memory cap) or taken from
+the cache, every plan is tested against the golden vectors, timed turn by turn, scored on the clips
+of a pack, and the fastest that holds accuracy is chosen. The result goes into one JSON file, for
+`pkecho-edge verify --merge`.
+
+In the cache lie MODE-PRECISION.json, a record, and the plan that it names. A record is written
+after its plan and replaced in one step, so a kill at any moment leaves the old plan or the new one.
+
+Exit codes: 0 done; 2 usage; 3 no plan holds accuracy, or a self-test failed; 5 the environment: no
+TensorRT, another version or device, memory, a folder; 6 integrity: a file is not the bundle's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import contextlib
+import ctypes
+import fcntl
+import hashlib
+import json
+import math
+import os
+import platform
+import re
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any, Callable, Dict, Iterator, Sequence
+
+import numpy as np
+
+RECORD_SCHEMA = "pkecho-edge/plan/1"
+RESULT_SCHEMA = "pkecho-edge/device-result/1"
+PACK_SCHEMA = "pkecho-edge/pack/1"
+RECIPE_SCHEMA = "pkecho-edge/recipe/1"
+DTYPES = {"u8": np.uint8, "f32": np.float32}
+FIRST_PLAUSIBLE = 1704067200  # 2024-01-01: a device without a battery starts in 1970
+
+Json = Dict[str, Any]
+USAGE, ACCURACY, ENVIRONMENT, INTEGRITY = 2, 3, 5, 6
+
+
+class KitError(Exception):
+    """One line for the user: what is wrong, and what to do; and the exit code."""
+
+    def __init__(self, code: int, what: str, remedy: str) -> None:
+        super().__init__(" ".join(f"{what}. {remedy}".split()))
+        self.code = code
+
+
+# ---------------------------------------------------------------------------------------- files
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all, and have it on the disk before it has its name."""
+    partial = path.with_name(path.name + ".partial")
+    with open(str(partial), "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(str(partial), str(path))
+    folder = os.open(str(path.parent), os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def sha256_of(path: Path) -> str:
+    """Of a regular file, read in pieces; links are not followed."""
+    digest = hashlib.sha256()
+    with os.fdopen(os.open(str(path), os.O_RDONLY | os.O_NOFOLLOW), "rb") as file:
+        for piece in iter(lambda: file.read(1 << 20), b""):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def canonical(value: Any) -> bytes:
+    """JSON of which equal values give equal bytes."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
+
+
+def read_json(path: Path, code: int, remedy: str) -> Json:
+    """A file that holds one JSON object."""
+    try:
+        found = json.loads(path.read_bytes().decode())
+        if not isinstance(found, dict):
+            raise ValueError("it holds no object")
+    except (OSError, ValueError, RecursionError) as error:
+        raise KitError(code, f"{path} cannot be read ({error})", remedy) from error
+    return found
+
+
+# --------------------------------------------------------------------------------------- bundle
+
+
+class Bundle:
+    """A bundle whose every file is what its manifest lists."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        again = "Copy the bundle to the device again"
+        path = folder / "manifest.json"
+        self.manifest = read_json(path, INTEGRITY, "Name a bundle with --bundle")
+        self.manifest_sha256 = sha256_of(path)
+        try:
+            check_files(folder, self.manifest)
+            self.recipe = read_json(folder / "engine" / "recipe.json", INTEGRITY, again)
+            if self.recipe["schema"] != RECIPE_SCHEMA:
+                raise ValueError("the recipe is for another version of the kit")
+            self.identity = str(self.manifest["bundle_id"])
+            self.profile: Json = dict(self.recipe["profile"])
+            self.modes: Json = dict(self.recipe["modes"])
+        except (KeyError, TypeError, ValueError, OSError) as error:
+            raise KitError(INTEGRITY, f"{folder} ({error})", again) from error
+
+    def graph(self, mode: str, precision: str, strong: bool) -> Path:
+        """The ONNX file that a precision is built from."""
+        graphs = self.modes[mode]["graphs"][precision]
+        return self.folder / "engine" / str(graphs["strong" if strong else "weak"])
+
+    def limit(self, mode: str, name: str) -> float | None:
+        """Of a gate; None where the bundle has none of this name."""
+        for gate in self.manifest.get("gates", []):
+            if (gate["mode"], gate["name"]) == (mode, name):
+                return float(gate["limit"])
+        return None
+
+
+def check_files(folder: Path, manifest: Json) -> None:
+    """ValueError where a file is missing, more, another, or a link."""
+    listed = {e["path"]: e for e in [*manifest["files"], *manifest["reports"]["files"]]}
+    for name in sorted(listed):
+        if name.startswith("/") or ".." in name.split("/"):
+            raise ValueError(f"{name!r} leads out of the bundle")
+        path = folder / name
+        if any(p.is_symlink() for p in (path, *path.parents) if folder in p.parents):
+            raise ValueError(f"{name} is a link")
+        if not path.is_file():
+            raise ValueError(f"{name} is missing")
+        if path.stat().st_size != listed[name]["size"] or sha256_of(path) != listed[name]["sha256"]:
+            raise ValueError(f"{name} is not the file that the manifest lists")
+    unlisted = {"manifest.json", "manifest.json.minisig"}
+    for base, folders, files in os.walk(str(folder)):
+        folders[:] = [name for name in folders if name != "__pycache__"]
+        for name in files:
+            relative = (Path(base) / name).relative_to(folder).as_posix()
+            if relative not in listed and relative not in unlisted:
+                raise ValueError(f"{relative} is not listed in the manifest")
+
+
+# --------------------------------------------------------------------------------------- device
+
+
+class Cuda:
+    """The driver's library: memory, copies, streams and events, without any package."""
+
+    def __init__(self) -> None:
+        name = os.environ.get("PKECHO_CUDA_LIBRARY", "libcuda.so.1")
+        try:
+            self._library = ctypes.CDLL(name)
+        except OSError as error:
+            what = f"there is no NVIDIA driver ({error})"
+            raise KitError(ENVIRONMENT, what, "Run this on the device that has the GPU") from error
+        self.call("cuInit", 0)
+        device, context = ctypes.c_int(), ctypes.c_void_p()
+        self.call("cuDeviceGet", ctypes.byref(device), 0)
+        self._device = device
+        self.call("cuDevicePrimaryCtxRetain", ctypes.byref(context), device)
+        self._context = context
+        self.use()
+
+    def use(self) -> None:
+        """Make the GPU this thread's."""
+        self.call("cuCtxSetCurrent", self._context)
+
+    def call(self, name: str, *arguments: Any) -> None:
+        """A function of the driver.
+
+        Raises:
+            KitError: it failed.
+        """
+        status = getattr(self._library, name)(*arguments)
+        if status != 0:
+            hint = {2: "out of memory", 100: "no GPU is there"}.get(status, "see cuda.h")
+            what = f"the GPU driver's {name} failed with {status} ({hint})"
+            raise KitError(ENVIRONMENT, what, "Free the GPU, or restart the device")
+
+    def facts(self) -> Json:
+        """Name, compute capability, driver version, memory in MB."""
+        name = ctypes.create_string_buffer(256)
+        self.call("cuDeviceGetName", name, 256, self._device)
+        values = {}
+        for key, attribute in (("major", 75), ("minor", 76)):
+            value = ctypes.c_int()
+            self.call("cuDeviceGetAttribute", ctypes.byref(value), attribute, self._device)
+            values[key] = value.value
+        version = ctypes.c_int()
+        self.call("cuDriverGetVersion", ctypes.byref(version))
+        free, total = self.memory()
+        return {
+            "gpu": name.value.decode(errors="replace"),
+            "compute_capability": "{}.{}".format(values["major"], values["minor"]),
+            "cuda_driver": f"{version.value // 1000}.{version.value % 1000 // 10}",
+            "gpu_memory_mb": total >> 20,
+            "gpu_memory_free_mb": free >> 20,
+        }
+
+    def memory(self) -> tuple[int, int]:
+        """Free and all bytes."""
+        free, total = ctypes.c_size_t(), ctypes.c_size_t()
+        self.call("cuMemGetInfo_v2", ctypes.byref(free), ctypes.byref(total))
+        return free.value, total.value
+
+    def allocate(self, size: int) -> int:
+        """Device memory; its address."""
+        address = ctypes.c_uint64()
+        self.call("cuMemAlloc_v2", ctypes.byref(address), ctypes.c_size_t(size))
+        return int(address.value)
+
+    def release(self, address: int) -> None:
+        """Of `allocate`."""
+        self.call("cuMemFree_v2", ctypes.c_uint64(address))
+
+    def pinned(self, shape: Sequence[int], dtype: Any) -> np.ndarray:
+        """An array in memory that the GPU copies from and to without a detour; never freed."""
+        size = max(1, int(np.prod(shape)) * np.dtype(dtype).itemsize)
+        address = ctypes.c_void_p()
+        self.call("cuMemHostAlloc", ctypes.byref(address), ctypes.c_size_t(size), 0)
+        buffer = (ctypes.c_uint8 * size).from_address(address.value or 0)
+        count = int(np.prod(shape))
+        return np.frombuffer(buffer, dtype=dtype, count=count).reshape(tuple(shape))
+
+    def stream(self) -> int:
+        """A queue that waits for no other."""
+        stream = ctypes.c_void_p()
+        self.call("cuStreamCreate", ctypes.byref(stream), 1)
+        return int(stream.value or 0)
+
+    def wait(self, stream: int) -> None:
+        """Until all in the queue is done."""
+        self.call("cuStreamSynchronize", ctypes.c_void_p(stream))
+
+    def upload(self, device: int, host: np.ndarray, stream: int) -> None:
+        """In the queue."""
+        target, source = ctypes.c_uint64(device), ctypes.c_void_p(host.ctypes.data)
+        size, queue = ctypes.c_size_t(host.nbytes), ctypes.c_void_p(stream)
+        self.call("cuMemcpyHtoDAsync_v2", target, source, size, queue)
+
+    def download(self, host: np.ndarray, device: int, stream: int) -> None:
+        """In the queue."""
+        target, source = ctypes.c_void_p(host.ctypes.data), ctypes.c_uint64(device)
+        size, queue = ctypes.c_size_t(host.nbytes), ctypes.c_void_p(stream)
+        self.call("cuMemcpyDtoHAsync_v2", target, source, size, queue)
+
+
+def import_tensorrt() -> Any:
+    """The device's TensorRT.
+
+    Raises:
+        KitError: none, or one older than 8.5.
+    """
+    try:
+        import tensorrt
+    except Exception as error:  # a broken installation raises whatever it likes
+        what = f"TensorRT's Python package cannot be imported ({error})"
+        remedy = "Install JetPack's python3-libnvinfer, or use a --system-site-packages environment"
+        raise KitError(ENVIRONMENT, what, remedy) from error
+    if release(tensorrt.__version__) < (8, 5):
+        what = f"this is TensorRT {tensorrt.__version__}"
+        raise KitError(ENVIRONMENT, what, "The kit needs 8.5 or later: update JetPack")
+    return tensorrt
+
+
+def release(version: str) -> tuple[int, ...]:
+    """A version's leading numbers, for comparing."""
+    found = re.match(r"\d+(\.\d+)*", version)
+    return tuple(int(part) for part in found.group().split(".")) if found else ()
+
+
+def first_line(path: str) -> str | None:
+    """Of a small text file; None where there is none."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(4096).decode(errors="replace").strip("\0\n ").splitlines()[0]
+    except (OSError, IndexError):
+        return None
+
+
+def power_mode() -> str | None:
+    """Of a Jetson: it decides which kernels are fast."""
+    try:
+        done = subprocess.run(
+            ["nvpmodel", "-q"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=5
+        )
+        lines = done.stdout.decode(errors="replace").split("\n")
+        found = " ".join(line.strip() for line in lines if line.strip())[:120]
+        if done.returncode == 0 and found:
+            return found
+    except (OSError, subprocess.SubprocessError):
+        pass
+    return first_line("/var/lib/nvpmodel/status")
+
+
+def device_facts(cuda: Cuda, trt: Any) -> Json:
+    """Everything that a plan or a timing depends on."""
+    return {
+        **cuda.facts(),
+        "tensorrt": trt.__version__,
+        "l4t": first_line("/etc/nv_tegra_release"),
+        "power_mode": power_mode(),
+        "model": first_line("/proc/device-tree/model"),
+        "machine": platform.machine(),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+    }
+
+
+def check_device(profile: Json, facts: Json) -> list[str]:
+    """Warnings; KitError where the profile is for another device."""
+    wanted, found = profile.get("compute_capability"), facts["compute_capability"]
+    if wanted is not None and wanted != found:
+        what = "profile {} is for sm_{}, this is sm_{} ({})".format(
+            profile["name"], wanted.replace(".", ""), found.replace(".", ""), facts["gpu"]
+        )
+        raise KitError(ENVIRONMENT, what, "Compile with the --profile of this device")
+    if release(facts["tensorrt"]) < release(profile["tensorrt"]):
+        what = "profile {} is for TensorRT {}, this is {}".format(
+            profile["name"], profile["tensorrt"], facts["tensorrt"]
+        )
+        raise KitError(ENVIRONMENT, what, "Update JetPack, or compile with an older --profile")
+    if facts["gpu_memory_free_mb"] < profile["workspace_mb"]:
+        what = "{} MB of GPU memory are free, profile {} takes {} MB of workspace".format(
+            facts["gpu_memory_free_mb"], profile["name"], profile["workspace_mb"]
+        )
+        raise KitError(ENVIRONMENT, what, "Stop other programs, or compile with another --profile")
+    if release(facts["tensorrt"])[:2] > release(profile["tensorrt"])[:2]:
+        text = "TensorRT {} is newer than the profile's {}: accuracy was checked for that one"
+        return [text.format(facts["tensorrt"], profile["tensorrt"])]
+    return []
+
+
+# --------------------------------------------------------------------------- building, in a child
+
+
+def is_strong(trt: Any) -> bool:
+    """Whether networks say their types: from TensorRT 10 on."""
+    kinds = trt.NetworkDefinitionCreationFlag
+    return release(trt.__version__) >= (10,) and hasattr(kinds, "STRONGLY_TYPED")
+
+
+def build_one(spec: Json) -> bytes:
+    """A plan, in this process. KitError with the parser's or the builder's own words."""
+    trt = import_tensorrt()
+    logger, said = make_logger(trt)
+    builder, strong = trt.Builder(logger), bool(spec["strong"])
+    kinds, flags = trt.NetworkDefinitionCreationFlag, 0
+    if strong:
+        flags |= 1 << int(kinds.STRONGLY_TYPED)
+    elif hasattr(kinds, "EXPLICIT_BATCH"):
+        flags |= 1 << int(kinds.EXPLICIT_BATCH)
+    network = builder.create_network(flags)
+    parser = trt.OnnxParser(network, logger)
+    if not parser.parse_from_file(spec["graph"]):
+        errors = [parser.get_error(index) for index in range(parser.num_errors)]
+        text = "; ".join(f"node {e.node()}: {e.desc()}" for e in errors[:3])
+        what = "TensorRT {} cannot parse {} ({})".format(trt.__version__, spec["graph"], text)
+        raise KitError(ENVIRONMENT, what, "Report it with this line")
+    config = builder.create_builder_config()
+    configure(trt, config, network, spec)
+    cache = Path(spec["timing_cache"])
+    timings = config.create_timing_cache(cache.read_bytes() if cache.is_file() else b"")
+    config.set_timing_cache(timings, ignore_mismatch=False)
+    watch_progress(trt, config)
+    plan = builder.build_serialized_network(network, config)
+    if plan is None:
+        what = "TensorRT {} built no plan ({})".format(trt.__version__, "; ".join(said[-3:]))
+        raise KitError(ENVIRONMENT, what, "Free memory, or report it with this line")
+    with contextlib.suppress(OSError):  # it only saves time
+        write_whole(cache, bytes(memoryview(config.get_timing_cache().serialize())))
+    return bytes(memoryview(plan))
+
+
+def configure(trt: Any, config: Any, network: Any, spec: Json) -> None:
+    """Workspace and, for networks that do not say their types, flags and layers that stay FP32."""
+    config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, int(spec["workspace_mb"]) << 20)
+    if hasattr(trt.BuilderFlag, "TF32"):
+        config.clear_flag(trt.BuilderFlag.TF32)  # FP32 is FP32
+    if spec["strong"] or spec["precision"] == "fp32":
+        return
+    flags = ["FP16"] if spec["half"] else []
+    flags += ["INT8"] if spec["precision"] == "int8" else []
+    for name in flags:  # INT8 without FP16 would leave the rest in FP32
+        config.set_flag(getattr(trt.BuilderFlag, name))
+    config.set_flag(trt.BuilderFlag.OBEY_PRECISION_CONSTRAINTS)
+    keep = set(spec["float32_nodes"])
+    for index in range(network.num_layers):
+        layer = network.get_layer(index)
+        if layer.name in keep or re.sub(r"(_\d+| .*)$", "", layer.name) in keep:
+            keep_in_fp32(trt, layer)
+
+
+def keep_in_fp32(trt: Any, layer: Any) -> None:
+    """Where it computes at all: constants and shapes have no precision."""
+    outputs = [layer.get_output(index) for index in range(layer.num_outputs)]
+    floats = [out is not None and out.dtype in (trt.float32, trt.float16) for out in outputs]
+    if not all(floats) or layer.type in (trt.LayerType.CONSTANT, trt.LayerType.SHAPE):
+        return
+    layer.precision = trt.float32
+    for index in range(layer.num_outputs):
+        layer.set_output_type(index, trt.float32)
+
+
+def make_logger(trt: Any) -> tuple[Any, list[str]]:
+    """A logger, and the list of errors that it fills."""
+    said: list[str] = []
+
+    class Logger(trt.ILogger):  # type: ignore[misc]  # there are no stubs
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)
+
+        def log(self, severity: Any, message: str) -> None:
+            if severity in (trt.ILogger.ERROR, trt.ILogger.INTERNAL_ERROR):
+                said.append(" ".join(message.split())[:300])
+
+    return Logger(), said
+
+
+def watch_progress(trt: Any, config: Any) -> None:
+    """Phases on stderr, where this version tells them."""
+    if not hasattr(trt, "IProgressMonitor"):
+        return
+
+    class Monitor(trt.IProgressMonitor):  # type: ignore[misc]  # there are no stubs
+        def __init__(self) -> None:
+            trt.IProgressMonitor.__init__(self)
+
+        def phase_start(self, phase: str, parent: str | None, steps: int) -> None:
+            if parent is None:
+                print(f"phase {phase} ({steps} steps)", file=sys.stderr, flush=True)
+
+        def step_complete(self, phase: str, step: int) -> bool:
+            return True
+
+        def phase_finish(self, phase: str) -> None:
+            return None
+
+    config.progress_monitor = Monitor()
+
+
+def child_main(path: str) -> int:
+    """`--build-one SPEC`: build, and write the plan beside the spec; 0 when it is whole."""
+    if sys.platform == "linux":  # the child dies with its parent
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+    spec = json.loads(Path(path).read_text())
+    try:
+        write_whole(Path(spec["out"]), build_one(spec))
+    except KitError as error:
+        write_whole(Path(spec["failure"]), json.dumps([error.code, str(error)]).encode())
+        return error.code
+    return 0
+
+
+# ------------------------------------------------------------------------------ plans, in a cache
+
+
+class Cache:
+    """Plans of one bundle, their records, and TensorRT's timings."""
+
+    def __init__(self, folder: Path, facts: Json, read_only: bool) -> None:
+        self.folder, self._facts = folder, facts
+        self._lock: Any = None
+        if read_only:
+            if not folder.is_dir():
+                what = f"there is no cache {folder}"
+                raise KitError(ENVIRONMENT, what, "Run the kit without --no-build first")
+            return
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._lock = open(str(folder / "lock"), "a")  # noqa: SIM115  # held to the end
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            for left in folder.glob("*.partial"):
+                left.unlink()
+        except BlockingIOError as error:
+            what = f"another kit works in {folder}"
+            raise KitError(ENVIRONMENT, what, "Wait for it, or give another --cache") from error
+        except OSError as error:
+            what = f"{folder} cannot be written ({error.strerror})"
+            raise KitError(ENVIRONMENT, what, "Give a --cache that can") from error
+
+    def timings(self) -> Path:
+        """TensorRT's own timings, of this version and GPU."""
+        digest = hashlib.sha256(canonical(identity_of(self._facts))).hexdigest()
+        return self.folder / f"timing-{digest[:12]}.cache"
+
+    def record(self, mode: str, precision: str) -> Json | None:
+        """What is said of a plan; None where nothing is, or nothing sensible."""
+        path = self.folder / f"{mode}-{precision}.json"
+        try:
+            found = json.loads(path.read_text())
+            known = found["schema"] == RECORD_SCHEMA and isinstance(found["facts"], dict)
+            plain = re.fullmatch(r"[a-z0-9-]+\.plan", found["plan"]) is not None
+            return found if known and plain and isinstance(found["key"], str) else None
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def plan(self, record: Json) -> bytes | None:
+        """A plan's bytes, None where they are not the record's."""
+        try:
+            data = (self.folder / record["plan"]).read_bytes()
+        except OSError:
+            return None
+        return data if hashlib.sha256(data).hexdigest() == record["sha256"] else None
+
+    def commit(self, mode: str, precision: str, data: bytes, record: Json) -> Json:
+        """Plan first, then the record that names it, then the old plan goes."""
+        name = f"{mode}-{precision}"
+        digest = hashlib.sha256(data).hexdigest()
+        plan = f"{name}-{digest[:12]}.plan"
+        full = dict(record, schema=RECORD_SCHEMA, plan=plan, sha256=digest, bytes=len(data))
+        write_whole(self.folder / plan, data)
+        write_whole(self.folder / (name + ".json"), json.dumps(full, indent=1).encode())
+        for old in self.folder.glob(name + "-*.plan"):
+            if old.name != plan:
+                old.unlink()
+        return full
+
+
+def identity_of(facts: Json) -> Json:
+    """What a plan is tied to."""
+    names = ("gpu", "compute_capability", "cuda_driver", "tensorrt", "l4t", "power_mode")
+    return {name: facts[name] for name in names}
+
+
+def in_words(facts: Json) -> str:
+    """A device, short."""
+    sm = str(facts.get("compute_capability", "?")).replace(".", "")
+    text = "{} (sm_{}, TensorRT {}, driver {}".format(
+        facts.get("gpu"), sm, facts.get("tensorrt"), facts.get("cuda_driver")
+    )
+    mode = facts.get("power_mode")
+    return text + (f", {mode})" if mode else ")")
+
+
+class Plan:
+    """One plan, and what is found out about it."""
+
+    def __init__(self, mode: str, precision: str, graph: str, record: Json, data: bytes) -> None:
+        self.mode, self.precision, self.graph = mode, precision, graph
+        self.record, self.data = record, data
+        self.built, self.build_s = False, 0.0
+        self.self_test: Json | None = None
+        self.latency: Json | None = None
+        self.accuracy: Json | None = None
+        self.error: str | None = None
+        self.masks: list[Json] = []
+        self.runner: Any = None
+
+    @property
+    def usable(self) -> bool:
+        """Whether its self-test passed."""
+        return self.self_test is not None and bool(self.self_test["passed"])
+
+    def as_dict(self) -> Json:
+        """For the result."""
+        return {
+            "mode": self.mode,
+            "precision": self.precision,
+            "graph": self.graph,
+            "built": self.built,
+            "build_s": round(self.build_s, 3),
+            "bytes": self.record["bytes"],
+            "sha256": self.record["sha256"],
+            "key": self.record["key"],
+            "self_test": self.self_test,
+            "latency": self.latency,
+            "accuracy": self.accuracy,
+            "error": self.error,
+        }
+
+
+class Kit:
+    """A run of the program."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.options = options
+        self.bundle = Bundle(options.bundle)
+        self.warnings: list[str] = []
+        self.trt = import_tensorrt()
+        self.cuda = Cuda()
+        self.facts = device_facts(self.cuda, self.trt)
+        self.warnings += check_device(self.bundle.profile, self.facts)
+        folder = options.cache or Path.home() / ".cache" / "pkecho-edge" / self.bundle.identity
+        self.cache = Cache(folder, self.facts, read_only=options.no_build)
+        self.strong = is_strong(self.trt)
+
+    def say(self, text: str) -> None:
+        """On stderr, unless it must be quiet."""
+        if not self.options.quiet:
+            print(text, file=sys.stderr, flush=True)
+
+    # -- plans
+
+    def plans(self) -> list[Plan]:
+        """Every plan that was asked for, from the cache or built now."""
+        found = []
+        for mode in self.bundle.modes:
+            for precision in self.options.precisions or self.bundle.profile["precisions"]:
+                if precision not in self.bundle.modes[mode]["graphs"]:
+                    what = f"the bundle has no {precision} graphs"
+                    have = ", ".join(self.bundle.profile["precisions"])
+                    raise KitError(USAGE, what, f"It has {have}")
+                found.append(self.plan(mode, precision))
+        return found
+
+    def plan(self, mode: str, precision: str) -> Plan:
+        """From the cache where it is this device's and these graphs', else built."""
+        graph = self.bundle.graph(mode, precision, self.strong)
+        spec = self.spec(mode, precision, graph)
+        record = self.cache.record(mode, precision)
+        if record is not None and record["key"] == spec["key"] and not self.options.rebuild:
+            data = self.cache.plan(record)
+            if data is not None:
+                return Plan(mode, precision, graph.name, record, data)
+            if self.options.no_build:
+                what = "plan {} is not the one that its record names".format(record["plan"])
+                raise KitError(INTEGRITY, what, "Run the kit without --no-build")
+            self.say(f"{mode} {precision}: the plan is damaged and is built again")
+        elif record is not None:
+            self.refuse_or_say(mode, precision, record)
+        if self.options.no_build:
+            what = f"there is no {mode} {precision} plan in {self.cache.folder}"
+            raise KitError(ENVIRONMENT, what, "Run the kit without --no-build and --self-test")
+        return self.build(mode, precision, graph, spec)
+
+    def refuse_or_say(self, mode: str, precision: str, record: Json) -> None:
+        """A plan from elsewhere is not used: rejected, or built anew."""
+        here, there = identity_of(self.facts), record["facts"]
+        if {name: there.get(name) for name in here} != here:
+            why = f"built for {in_words(there)}, this is {in_words(self.facts)}"
+        else:
+            why = "built from other graphs or options" if not self.options.rebuild else "--rebuild"
+        if self.options.no_build:
+            what = f"the {mode} {precision} plan is not for this device: {why}"
+            raise KitError(ENVIRONMENT, what, "Run the kit without --no-build to build it anew")
+        self.say(f"{mode} {precision}: {why}")
+
+    def spec(self, mode: str, precision: str, graph: Path) -> Json:
+        """How a plan is built, and the key over everything that matters."""
+        recipe, profile = self.bundle.recipe, self.bundle.profile
+        sources = [graph.name, *recipe["weights"]]
+        listed = {entry["path"]: entry["sha256"] for entry in self.bundle.manifest["files"]}
+        how = {
+            "precision": precision,
+            "strong": self.strong,
+            "half": bool(recipe.get("half_flags", True)),
+            "workspace_mb": profile["workspace_mb"],
+            "float32_nodes": self.bundle.modes[mode].get("float32_nodes", []),
+        }
+        matters = {
+            "sources": {name: listed["engine/" + name] for name in sources},
+            "how": how,
+            "device": identity_of(self.facts),
+        }
+        key = hashlib.sha256(canonical(matters)).hexdigest()
+        return dict(how, graph=str(graph), key=key, timing_cache=str(self.cache.timings()))
+
+    def build(self, mode: str, precision: str, graph: Path, spec: Json) -> Plan:
+        """In a child below the memory cap."""
+        name = f"{mode}-{precision}"
+        base = self.cache.folder / name
+        out, failure = Path(str(base) + ".built.partial"), Path(str(base) + ".failed.partial")
+        request = Path(str(base) + ".spec.partial")
+        full = dict(spec, out=str(out), failure=str(failure))
+        try:
+            request.write_text(json.dumps(full))
+        except OSError as error:
+            what = f"{request} cannot be written ({error.strerror})"
+            raise KitError(ENVIRONMENT, what, "Free disk space, or give another --cache") from error
+        self.say(f"{mode} {precision}: building from {graph.name}")
+        start = time.monotonic()
+        command = [sys.executable, os.path.abspath(__file__), "--build-one", str(request)]
+        cap = self.options.memory_mb or int(self.bundle.profile["build_memory_mb"])
+        code = Child(command, cap, self.say).run()
+        try:
+            if code != 0 or not out.is_file():
+                raise build_error(name, code, failure)
+            data = out.read_bytes()
+            record = {"key": spec["key"], "facts": identity_of(self.facts), "graph": graph.name}
+            plan = Plan(mode, precision, graph.name, {}, data)
+            plan.record = self.cache.commit(mode, precision, data, record)
+        except OSError as error:
+            what = f"the plan cannot be kept in {self.cache.folder} ({error.strerror})"
+            raise KitError(ENVIRONMENT, what, "Free disk space, or give another --cache") from error
+        finally:
+            for path in (out, failure, request):
+                with contextlib.suppress(OSError):
+                    path.unlink()
+        plan.built, plan.build_s = True, time.monotonic() - start
+        self.say(f"{mode} {precision}: built in {plan.build_s:.1f} s")
+        return plan
+
+
+class Child:
+    """A process that builds one plan, watched."""
+
+    def __init__(self, command: list[str], cap_mb: int, say: Callable[[str], None]) -> None:
+        self._command, self._cap_mb, self._say = command, cap_mb, say
+
+    def run(self) -> int:
+        """Its exit code.
+
+        Raises:
+            KitError: it, or the machine, ran out of the memory it may have.
+        """
+        process = subprocess.Popen(self._command)
+        start, told = time.monotonic(), time.monotonic()
+        try:
+            while True:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    return process.wait(timeout=0.2)
+                self._check(process.pid)
+                if time.monotonic() - told >= 10:
+                    told = time.monotonic()
+                    self._say(f"  ... {told - start:.0f} s")
+        finally:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+
+    def _check(self, pid: int) -> None:
+        used, left = resident_mb(pid), available_mb()
+        again = "Stop other programs, or give more with --memory-mb"
+        if used > self._cap_mb:
+            what = f"building takes {used} MB, more than the {self._cap_mb} MB it may"
+            raise KitError(ENVIRONMENT, what, again)
+        if left is not None and left < 128:
+            raise KitError(ENVIRONMENT, f"the device has only {left} MB left", again)
+
+
+def resident_mb(pid: int) -> int:
+    """Of a process; 0 once it is gone."""
+    try:
+        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    except (OSError, ValueError, IndexError):
+        return 0
+    return pages * os.sysconf("SC_PAGE_SIZE") >> 20
+
+
+def available_mb() -> int | None:
+    """Memory that the machine can still give; None where it does not say."""
+    try:
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) >> 10
+    except (OSError, ValueError, IndexError):
+        pass
+    return None
+
+
+def build_error(name: str, code: int, failure: Path) -> KitError:
+    """What the child left word of, or that it died."""
+    try:
+        left, text = json.loads(failure.read_text())
+        error = KitError(ENVIRONMENT, "", "")
+        error.args, error.code = (str(text),), int(left)
+        return error
+    except (OSError, ValueError):
+        what = f"building {name} ended with {code}"
+        return KitError(ENVIRONMENT, what, "Free memory and run the kit again")
+
+
+# -------------------------------------------------------------------------------------- running
+
+
+class Runner:
+    """A plan on the GPU, with its buffers: clips, or a stream pushed frame by frame."""
+
+    def __init__(self, trt: Any, cuda: Cuda, plan: Plan, mode: Json) -> None:
+        self.cuda, self.queue = cuda, cuda.stream()
+        self._logger, said = make_logger(trt)
+        self._runtime = trt.Runtime(self._logger)
+        self._engine = self._runtime.deserialize_cuda_engine(plan.data)
+        if self._engine is None:
+            words = "; ".join(said[-2:]) or "TensorRT gives no reason"
+            what = f"the {plan.mode} {plan.precision} plan cannot be loaded ({words})"
+            raise KitError(ENVIRONMENT, what, "Run the kit with --rebuild")
+        self._context = self._engine.create_execution_context()
+        self._specs = {s["name"]: s for s in [*mode["inputs"], *mode["outputs"]]}
+        self._check()
+        self._memory = {name: cuda.allocate(self._bytes(name)) for name in self._specs}
+        for name, address in self._memory.items():
+            self._context.set_tensor_address(name, address)
+        self.frame_name = "frames" if "frames" in self._specs else "frame"
+        frame = self._specs[self.frame_name]
+        self.is_stream = self.frame_name == "frame"
+        self.given = cuda.pinned(frame["shape"], np.uint8)
+        self.logits = cuda.pinned(self._specs["logits"]["shape"], np.float32)
+        self._histories = ["history", "history_out"]
+
+    def _bytes(self, name: str) -> int:
+        spec = self._specs[name]
+        return int(np.prod(spec["shape"])) * np.dtype(DTYPES[spec["dtype"]]).itemsize
+
+    def _check(self) -> None:
+        """The plan has the tensors of the recipe, and no others."""
+        found = {}
+        for index in range(self._engine.num_io_tensors):
+            name = self._engine.get_tensor_name(index)
+            kind = str(self._engine.get_tensor_dtype(name)).rpartition(".")[2]
+            dtype = {"FLOAT": "f32", "UINT8": "u8"}.get(kind, kind)
+            found[name] = (dtype, tuple(self._engine.get_tensor_shape(name)))
+        expected = {n: (s["dtype"], tuple(s["shape"])) for n, s in self._specs.items()}
+        if found != expected:
+            what = f"the plan's tensors are {found}, not {expected}"
+            raise KitError(INTEGRITY, what, "Run the kit with --rebuild")
+
+    def infer(self) -> None:
+        """`given` in, `logits` out; a stream's history stays where it is."""
+        self.cuda.upload(self._memory[self.frame_name], self.given, self.queue)
+        if not self._context.execute_async_v3(self.queue):
+            raise KitError(ENVIRONMENT, "TensorRT could not run the plan", "Restart the device")
+        self.cuda.download(self.logits, self._memory["logits"], self.queue)
+        self.cuda.wait(self.queue)
+
+    def advance(self) -> None:
+        """One frame of a stream: infer, and swap the histories."""
+        self.infer()
+        reads, writes = self._histories
+        self._histories = [writes, reads]
+        self._context.set_tensor_address("history", self._memory[writes])
+        self._context.set_tensor_address("history_out", self._memory[reads])
+
+    def restart(self, frame: np.ndarray) -> None:
+        """The history becomes T - 1 copies of the frame's features: the newest that come out."""
+        shape = self._specs["history"]["shape"]
+        host = self.cuda.pinned(shape, np.float32)
+        self.given[...] = frame
+        self.infer()
+        reads, writes = self._histories
+        self.cuda.download(host, self._memory[writes], self.queue)
+        self.cuda.wait(self.queue)
+        host[:] = host[-1].copy()
+        self.cuda.upload(self._memory[reads], host, self.queue)
+        self.cuda.wait(self.queue)
+
+    def segment(self, frames: np.ndarray) -> np.ndarray:
+        """u8 [N, 1, H, W] -> logits f32 [N, 1, H, W]: one clip, or a stream from its start."""
+        if not self.is_stream:
+            self.given[...] = frames
+            self.infer()
+            return self.logits.copy()
+        self.restart(frames[:1])
+        found = np.empty(frames.shape, np.float32)
+        for index in range(len(frames)):
+            self.given[...] = frames[index : index + 1]
+            self.advance()
+            found[index] = self.logits[0]
+        return found
+
+
+# ------------------------------------------------------------------------------------ self-test
+
+
+def golden_of(bundle: Bundle, mode: str, precision: str) -> tuple[np.ndarray, np.ndarray, float]:
+    """Frames, logits and threshold that a plan of this precision is held to."""
+    own = bundle.folder / "golden" / (mode + "-float")
+    folder = own if precision != "int8" and own.is_dir() else bundle.folder / "golden" / mode
+    index = read_json(folder / "golden.json", INTEGRITY, "Copy the bundle again")
+    frames = np.load(str(folder / "frames.npy"), allow_pickle=False)
+    logits = np.load(str(folder / "logits.npy"), allow_pickle=False)
+    return frames, logits, float(index["threshold"])
+
+
+def self_test(bundle: Bundle, plan: Plan) -> Json:
+    """The plan's masks beside the golden ones, within the manifest's tolerances."""
+    frames, expected, threshold = golden_of(bundle, plan.mode, plan.precision)
+    found = plan.runner.segment(frames)
+    tolerance = bundle.manifest["golden"]
+    ours, theirs = found[:, 0] > threshold, expected[:, 0] > threshold
+    pixels = ours[0].size
+    differ = (ours != theirs).sum(axis=(1, 2)).max() / pixels
+    areas, golden = ours.sum(axis=(1, 2)), theirs.sum(axis=(1, 2))
+    change = (np.abs(areas - golden) / np.where(golden > 0, golden, pixels)).max()
+    finite = bool(np.isfinite(found).all())
+    distance = float(np.abs(found.astype(np.float64) - expected).max()) if finite else None
+    held = differ <= tolerance["pixels_fraction"] and change <= tolerance["area_fraction"]
+    return {
+        "passed": finite and bool(held),
+        "pixels_differ_fraction": float(differ),
+        "area_difference_fraction": float(change),
+        "max_abs_logit_difference": distance,
+    }
+
+
+# --------------------------------------------------------------------------------------- timing
+
+
+def time_plans(plans: list[Plan], rounds: int, baseline: Callable[[], None] | None) -> list[int]:
+    """Latencies into each plan, turn by turn; returns the baseline's, in nanoseconds.
+
+    A turn is two calls, the first of them untimed: in use a plan follows itself.
+    """
+    calls = [plan.runner.advance if plan.runner.is_stream else plan.runner.infer for plan in plans]
+    every = [*calls, *([baseline] if baseline else [])]
+    taken: list[list[int]] = [[] for _ in every]
+    for turn in range(rounds + 3):
+        for index, call in enumerate(every):
+            call()
+            start = time.perf_counter_ns()
+            call()
+            if turn >= 3:
+                taken[index].append(time.perf_counter_ns() - start)
+    for plan, values in zip(plans, taken):
+        results = 1 if plan.runner.is_stream else plan.runner.given.shape[0]
+        plan.latency = latency_of(values, results)
+    return taken[-1] if baseline else []
+
+
+def latency_of(nanoseconds: Sequence[int], results: int) -> Json:
+    """Percentiles in milliseconds; copies to the GPU and back are in them."""
+    values = np.asarray(nanoseconds, np.float64) / 1e6
+    mean = float(values.mean())
+    spread = float(values.std(ddof=1)) / mean if len(values) > 1 else None
+    p50, p90, p95, p99 = (float(np.percentile(values, q)) for q in (50, 90, 95, 99))
+    return {
+        "n": len(values),
+        "ms_p50": p50,
+        "ms_p90": p90,
+        "ms_p95": p95,
+        "ms_p99": p99,
+        "ms_mean": mean,
+        "cv": spread,
+        "fps": 1000 * results / p50,
+        "results_per_call": results,
+    }
+
+
+def torch_baseline(pack: Pack | None) -> tuple[Callable[[], None] | None, str]:
+    """The FP32 network in PyTorch on this GPU as a call on one clip; or why there is none."""
+    if pack is None or pack.torchscript is None:
+        return None, "no pack with the PyTorch network was given"
+    try:
+        import io
+
+        import torch
+    except Exception as error:  # as TensorRT's
+        return None, f"PyTorch cannot be imported ({error})"
+    if not torch.cuda.is_available():
+        return None, f"PyTorch {torch.__version__} has no GPU here"
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+    try:
+        load: Any = torch.jit.load  # type: ignore[attr-defined, unused-ignore]
+        network = load(io.BytesIO(pack.torchscript), map_location="cuda").eval()
+        frames = torch.from_numpy(pack.clip_frames())
+        clip = frames[None].float().cuda() / 255
+
+        def run() -> None:
+            with torch.inference_mode():
+                network(clip)
+            torch.cuda.synchronize()
+
+        run()
+    except Exception as error:  # another version's file, memory
+        return None, f"PyTorch {torch.__version__} cannot run the network ({error})"
+    return run, f"PyTorch {torch.__version__} eager, FP32, on this GPU"
+
+
+# --------------------------------------------------------------------------------------- scoring
+
+
+class Pack:
+    """Clips with the baseline's masks and the truth, made by `pkecho-edge verify --pack`."""
+
+    def __init__(self, path: Path, bundle: Bundle) -> None:
+        remedy = "Make one with: pkecho-edge verify BUNDLE --pack FILE"
+        try:
+            self.sha256 = sha256_of(path)
+            self._arrays = np.load(str(path), allow_pickle=False)
+            self.index = json.loads(bytes(self._arrays["index"]).decode())
+            if self.index["schema"] != PACK_SCHEMA:
+                raise ValueError("it is for another version of the kit")
+            known = "baseline_torchscript" in self._arrays.files
+            script = bytes(self._arrays["baseline_torchscript"]) if known else None
+            self.torchscript: bytes | None = script
+        except (OSError, ValueError, KeyError, TypeError, zlib.error, zipfile.BadZipFile) as error:
+            raise KitError(7, f"{path} is no pack ({error})", remedy) from error
+        if self.index["bundle_id"] != bundle.identity:
+            what = "{} was made for bundle {}".format(path, self.index["bundle_id"])
+            raise KitError(7, what, f"Make one for this bundle, {bundle.identity}")
+
+    def clip_frames(self) -> np.ndarray:
+        """The first T frames, u8 [T, 1, H, W]."""
+        mode = next(iter(self.index["modes"]))
+        frames = self._arrays[mode + "_frames"][: int(self.index["window"])]
+        return np.ascontiguousarray(frames[:, None])
+
+    def clips(self, mode: str) -> Iterator[tuple[Json, np.ndarray, np.ndarray, np.ndarray]]:
+        """Entry, frames u8 [L, 1, H, W], baseline masks [L, H, W], truth of labelled frames."""
+        frames = self._arrays[mode + "_frames"]
+        baseline, truth = self._arrays[mode + "_baseline"], self._arrays[mode + "_truth"]
+        shape, at, labelled = frames.shape[1:], 0, 0
+        for entry in self.index["modes"][mode]:
+            length, known = int(entry["length"]), len(entry["truth"])
+            part = slice(at, at + length)
+            masks = unpacked(baseline[part], shape)
+            right = unpacked(truth[labelled : labelled + known], shape)
+            yield entry, np.ascontiguousarray(frames[part][:, None]), masks, right
+            at, labelled = at + length, labelled + known
+
+
+def unpacked(bits: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+    """u8 [N, ceil(H W / 8)] -> bool [N, H, W]."""
+    pixels = int(np.prod(shape))
+    flat = np.unpackbits(bits.reshape(len(bits), -1), axis=1)[:, :pixels]
+    return flat.astype(bool).reshape((len(bits), *shape))
+
+
+def dice(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """[N, H, W] each -> [N]; two empty masks agree: 1."""
+    both = (a & b).sum(axis=(1, 2))
+    total = a.sum(axis=(1, 2)) + b.sum(axis=(1, 2))
+    return np.where(total > 0, 2.0 * both / np.maximum(total, 1), 1.0)
+
+
+def score(plan: Plan, pack: Pack, threshold: float) -> None:
+    """Drift against the truth and agreement with the baseline; keeps the masks."""
+    drifts, agreements, pixels = [], [], []
+    for entry, frames, baseline, truth in pack.clips(plan.mode):
+        masks = plan.runner.segment(frames)[:, 0] > threshold
+        agreements.append(100 * float(dice(masks, baseline).mean()))
+        pixels.append(100 * float((masks != baseline).mean()))
+        known = entry["truth"]
+        if known:
+            drop = dice(baseline[known], truth).mean() - dice(masks[known], truth).mean()
+            drifts.append(100 * float(drop))
+        packed = zlib.compress(np.packbits(masks.reshape(len(masks), -1), axis=1).tobytes())
+        plan.masks.append(
+            {
+                "content_sha256": entry["content_sha256"],
+                "shape": list(masks.shape),
+                "data": base64.b64encode(packed).decode(),
+            }
+        )
+    plan.accuracy = {
+        "n_clips": len(agreements),
+        "dsc_drift_points": float(np.mean(drifts)) if drifts else None,
+        "dsc_drift_points_worst": float(np.max(drifts)) if drifts else None,
+        "agreement_dsc": float(np.mean(agreements)) if agreements else None,
+        "pixel_disagreement": float(np.mean(pixels)) if pixels else None,
+    }
+
+
+GATES = (
+    ("dsc_drift", "dsc_drift_points", False),
+    ("dsc_drift_worst_clip", "dsc_drift_points_worst", False),
+    ("pixel_disagreement", "pixel_disagreement", False),
+    ("agreement_dsc", "agreement_dsc", True),
+)
+"""Gate of the manifest, figure of a plan, whether more is better."""
+
+
+def failed_gates(bundle: Bundle, plan: Plan) -> list[str]:
+    """Of the means: intervals are the host's, from the masks."""
+    found = []
+    for gate, figure, more_is_better in GATES:
+        limit = bundle.limit(plan.mode, gate)
+        value = None if plan.accuracy is None else plan.accuracy[figure]
+        if limit is None or value is None:
+            continue
+        if value < limit if more_is_better else value > limit:
+            found.append(f"{gate} {value:.3g}, limit {limit:g}")
+    return found
+
+
+# ------------------------------------------------------------------------------- choice and result
+
+
+def choose(bundle: Bundle, plans: list[Plan]) -> tuple[dict[str, str], dict[str, str]]:
+    """Per mode the fastest plan that holds accuracy, and why; modes without one are absent."""
+    chosen, reason = {}, {}
+    for mode in bundle.modes:
+        mine = [plan for plan in plans if plan.mode == mode]
+        held = [plan for plan in mine if plan.usable and not failed_gates(bundle, plan)]
+        if not held:
+            words = []
+            for plan in mine:
+                why = plan.error or "; ".join(failed_gates(bundle, plan)) or "self-test failed"
+                words.append(f"{plan.precision}: {why}")
+            reason[mode] = "no plan holds: " + " | ".join(words)
+            continue
+        best = min(held, key=lambda plan: plan.latency["ms_p50"] if plan.latency else math.inf)
+        chosen[mode] = best.precision
+        scored = "within the gates" if best.accuracy else "accuracy not measured: no pack"
+        if best.latency:
+            text = "the fastest, {:.3f} ms at the median; {}".format(best.latency["ms_p50"], scored)
+        else:
+            text = f"not timed; {scored}"
+        reason[mode] = text
+    return chosen, reason
+
+
+def clock_is_plausible(bundle: Bundle) -> bool:
+    """Whether the device's calendar can be right: after 2024, and after the bundle was made."""
+    made = (bundle.folder / "manifest.json").stat().st_mtime
+    return time.time() >= max(FIRST_PLAUSIBLE, min(made, 4102444800))
+
+
+def result_of(
+    kit: Kit,
+    plans: list[Plan],
+    pack: Pack | None,
+    baseline: Json | None,
+    baseline_reason: str,
+    chosen: dict[str, str],
+    reason: dict[str, str],
+) -> Json:
+    """The document of the result file."""
+    masks = {p.mode: p.masks for p in plans if p.masks and chosen.get(p.mode) == p.precision}
+    return {
+        "schema": RESULT_SCHEMA,
+        "bundle_id": kit.bundle.identity,
+        "manifest_sha256": kit.bundle.manifest_sha256,
+        "pack_sha256": pack.sha256 if pack else None,
+        "clock": "plausible" if clock_is_plausible(kit.bundle) else "implausible",
+        "device": kit.facts,
+        "warnings": kit.warnings,
+        "plans": [plan.as_dict() for plan in plans],
+        "baseline": baseline,
+        "baseline_reason": baseline_reason,
+        "chosen": chosen,
+        "reason": reason,
+        "masks": masks,
+    }
+
+
+def print_table(plans: list[Plan], chosen: dict[str, str], baseline: Json | None) -> None:
+    """Plain text: a device's console may know nothing else."""
+    line = "{:<8}{:<7}{:<10}{:>9}{:>9}{:>10}{:>10}  {}"
+    print(line.format("mode", "plan", "self-test", "p50 ms", "p99 ms", "frames/s", "drift pt", ""))
+    for plan in plans:
+        speed, score_ = plan.latency, plan.accuracy
+        drift = score_["dsc_drift_points"] if score_ else None
+        print(
+            line.format(
+                plan.mode,
+                plan.precision,
+                "passed" if plan.usable else "FAILED",
+                "{:.3f}".format(speed["ms_p50"]) if speed else "-",
+                "{:.3f}".format(speed["ms_p99"]) if speed else "-",
+                "{:.1f}".format(speed["fps"]) if speed else "-",
+                f"{drift:+.3f}" if drift is not None else "-",
+                "<- chosen" if chosen.get(plan.mode) == plan.precision else "",
+            ).rstrip()
+        )
+    if baseline:
+        latency = baseline["latency"]
+        print("{}: {:.3f} ms a clip".format(baseline["what"], latency["ms_p50"]))
+
+
+# ------------------------------------------------------------------------------------------ main
+
+
+def run(kit: Kit) -> int:
+    """Everything, in order."""
+    pack = Pack(kit.options.pack, kit.bundle) if kit.options.pack else None
+    for warning in kit.warnings:
+        kit.say("warning: " + warning)
+    plans = kit.plans()
+    for plan in plans:
+        test(kit, plan)
+    baseline: Json | None = None
+    baseline_reason = "not timed"
+    if not kit.options.self_test:
+        call, baseline_reason = torch_baseline(pack)
+        for mode in kit.bundle.modes:
+            usable = [plan for plan in plans if plan.mode == mode and plan.usable]
+            taken = time_plans(usable, kit.options.rounds, call) if usable else []
+            if taken:
+                results = int(kit.bundle.manifest["window"]["length"])
+                baseline = {"what": baseline_reason, "latency": latency_of(taken, results)}
+            for plan in usable if pack and mode in pack.index["modes"] else []:
+                assert pack is not None
+                kit.say(f"{plan.mode} {plan.precision}: scoring")
+                score(plan, pack, golden_of(kit.bundle, mode, plan.precision)[2])
+    chosen, reason = choose(kit.bundle, plans)
+    finish(kit, plans, pack, baseline, baseline_reason, chosen, reason)
+    if len(chosen) < len(kit.bundle.modes):
+        missing = next(mode for mode in kit.bundle.modes if mode not in chosen)
+        what = f"{missing}: {reason[missing]}"
+        raise KitError(ACCURACY, what, "Compile with other precisions, or report it")
+    return 0
+
+
+def test(kit: Kit, plan: Plan) -> None:
+    """Load a plan and hold it to the golden vectors."""
+    plan.runner = Runner(kit.trt, kit.cuda, plan, kit.bundle.modes[plan.mode])
+    plan.self_test = self_test(kit.bundle, plan)
+    if not plan.usable:
+        share = 100 * plan.self_test["pixels_differ_fraction"]
+        plan.error = f"self-test failed: {share:.3f} % of pixels differ"
+    kit.say("{} {}: self-test {}".format(plan.mode, plan.precision, plan.error or "passed"))
+
+
+def finish(
+    kit: Kit,
+    plans: list[Plan],
+    pack: Pack | None,
+    baseline: Json | None,
+    baseline_reason: str,
+    chosen: dict[str, str],
+    reason: dict[str, str],
+) -> None:
+    """The table, the choice and the result file. A self-test writes nothing."""
+    if not kit.options.quiet:
+        print_table(plans, chosen, baseline)
+    if kit.options.self_test:
+        return
+    document = result_of(kit, plans, pack, baseline, baseline_reason, chosen, reason)
+    target = kit.options.result or Path(kit.bundle.folder.name + ".result.json").absolute()
+    try:
+        if not kit.options.no_build:
+            write_whole(kit.cache.folder / "chosen.json", json.dumps(chosen).encode())
+        write_whole(target, json.dumps(document, allow_nan=False).encode())
+    except OSError as error:
+        what = f"{target} cannot be written ({error.strerror})"
+        raise KitError(ENVIRONMENT, what, "Give another --result") from error
+    kit.say(f"result: {target}")
+
+
+def trtexec_lines(recipe: Json, strong: bool) -> list[str]:
+    """What builds the same plans by TensorRT's own program, in the folder engine/."""
+    lines = []
+    for mode, entry in recipe["modes"].items():
+        for precision in recipe["profile"]["precisions"]:
+            graph = entry["graphs"][precision]["strong" if strong else "weak"]
+            words = ["trtexec", "--onnx=" + graph, "--noTF32"]
+            words.append("--memPoolSize=workspace:{}".format(recipe["profile"]["workspace_mb"]))
+            if strong:
+                words.append("--stronglyTyped")
+            elif precision != "fp32":
+                half = ["--fp16"] if recipe.get("half_flags", True) else []
+                words += [*half, *(["--int8"] if precision == "int8" else [])]
+                layers = ",".join(f"{n}:fp32" for n in entry.get("float32_nodes", []))
+                words.append("--precisionConstraints=obey")
+                words.append(f"--layerPrecisions='{layers}'")
+            words.append("--timingCacheFile=timing.cache")
+            words.append(f"--saveEngine={mode}-{precision}.plan")
+            lines.append(" ".join(words))
+    return lines
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """The command line; argparse ends with 2 on what it does not know."""
+    parser = argparse.ArgumentParser(
+        prog="pkecho_device.py", description=(__doc__ or "").split("\n\n")[0]
+    )
+    here = Path(os.path.abspath(__file__)).parent.parent
+    add = parser.add_argument
+    add("--bundle", type=Path, default=here, help="the bundle; default: the one this file lies in")
+    add("--cache", type=Path, help="folder for plans; default: ~/.cache/pkecho-edge/BUNDLE-ID")
+    add("--pack", type=Path, help="clips to score on, of `pkecho-edge verify --pack`")
+    add("--result", type=Path, help="file to write; default: BUNDLE.result.json here")
+    add("--precisions", help="of int8,fp16,fp32; default: the profile's")
+    add("--memory-mb", type=int, help="that building may use; default: the profile's")
+    add("--rounds", type=int, default=200, help="timed calls of each plan")
+    add("--no-build", action="store_true", help="take plans from the cache or fail")
+    add("--rebuild", action="store_true", help="build even what is there")
+    add("--self-test", action="store_true", help="load and test the plans of the cache, no more")
+    add("--trtexec", action="store_true", help="print lines that build the same plans, and end")
+    add("--quiet", action="store_true", help="print errors only")
+    add("--debug", action="store_true", help="show the traceback of an error")
+    options = parser.parse_args(arguments)
+    options.bundle = Path(os.path.abspath(str(options.bundle)))
+    if options.precisions is not None:
+        options.precisions = [name for name in options.precisions.split(",") if name]
+        if not set(options.precisions) <= {"int8", "fp16", "fp32"} or not options.precisions:
+            parser.error("--precisions are of int8,fp16,fp32")
+    if options.rounds < 1 or (options.memory_mb is not None and options.memory_mb < 1):
+        parser.error("--rounds and --memory-mb are at least 1")
+    if options.rebuild and (options.no_build or options.self_test):
+        parser.error("--rebuild contradicts --no-build and --self-test")
+    options.no_build = options.no_build or options.self_test
+    return options
+
+
+def main(arguments: Sequence[str]) -> int:
+    """The exit code."""
+    if len(arguments) == 2 and arguments[0] == "--build-one":
+        return child_main(arguments[1])
+    options = parse(arguments)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the child is taken along
+    try:
+        if options.trtexec:
+            bundle = Bundle(options.bundle)
+            strong = release(bundle.profile["tensorrt"]) >= (10,)
+            print("\n".join([f"cd {bundle.folder}/engine"]))
+            print("\n".join(trtexec_lines(bundle.recipe, strong)))
+            return 0
+        return run(Kit(options))
+    except KitError as error:
+        if options.debug:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        return error.code
+    except KeyboardInterrupt:
+        print("interrupted; what was built is kept", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,65 @@
+/* A GPU driver for tests without a GPU: memory is the host's, queues are done at once. */
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef int status;
+
+static int number(const char *name, int otherwise) {
+    const char *text = getenv(name);
+    return text ? atoi(text) : otherwise;
+}
+
+status cuInit(unsigned flags) { return flags ? 1 : (getenv("FAKE_NO_GPU") ? 100 : 0); }
+status cuDeviceGet(int *device, int ordinal) { *device = ordinal; return 0; }
+status cuDevicePrimaryCtxRetain(void **context, int device) { *context = (void *)8; return device; }
+status cuCtxSetCurrent(void *context) { return context == (void *)8 ? 0 : 201; }
+status cuDriverGetVersion(int *version) { *version = number("FAKE_DRIVER", 12060); return 0; }
+
+status cuDeviceGetName(char *name, int size, int device) {
+    const char *text = getenv("FAKE_GPU");
+    strncpy(name, text ? text : "Stand-in", size);
+    return device;
+}
+
+status cuDeviceGetAttribute(int *value, int attribute, int device) {
+    int sm = number("FAKE_SM", 87);
+    *value = attribute == 75 ? sm / 10 : sm % 10;
+    return device;
+}
+
+status cuMemGetInfo_v2(size_t *free_bytes, size_t *total) {
+    *free_bytes = (size_t)number("FAKE_FREE_MB", 6000) << 20;
+    *total = (size_t)7600 << 20;
+    return 0;
+}
+
+status cuMemAlloc_v2(uint64_t *address, size_t size) {
+    void *memory = calloc(1, size);
+    *address = (uint64_t)(uintptr_t)memory;
+    return memory ? 0 : 2;
+}
+
+status cuMemFree_v2(uint64_t address) { free((void *)(uintptr_t)address); return 0; }
+
+status cuMemHostAlloc(void **memory, size_t size, unsigned flags) {
+    *memory = calloc(1, size);
+    return *memory && !flags ? 0 : 2;
+}
+
+status cuStreamCreate(void **stream, unsigned flags) {
+    *stream = (void *)16;
+    return flags == 1 ? 0 : 1;
+}
+
+status cuStreamSynchronize(void *stream) { return stream == (void *)16 ? 0 : 400; }
+
+status cuMemcpyHtoDAsync_v2(uint64_t target, const void *source, size_t size, void *stream) {
+    memcpy((void *)(uintptr_t)target, source, size);
+    return stream == (void *)16 ? 0 : 400;
+}
+
+status cuMemcpyDtoHAsync_v2(void *target, uint64_t source, size_t size, void *stream) {
+    memcpy(target, (const void *)(uintptr_t)source, size);
+    return stream == (void *)16 ? 0 : 400;
+}
