@@ -130,7 +130,10 @@ def compile_(
         console.print(f"Bundle:  {plain(out)}")
         print_reports(out / "reports")
         on = "" if data is None else f" --data {plain(data)}"
-        console.print(f"Next:    pkecho-edge verify {plain(out)}{on}", soft_wrap=True)
+        kit = out / "device" / "pkecho_device.py"
+        after = f"python3 {plain(kit)}, on the device" if kit.is_file() else ""
+        after = after or f"pkecho-edge verify {plain(out)}{on}"
+        console.print(f"Next:    {after}", soft_wrap=True)
     if json:  # the last to fail: by now the reader knows that the bundle is there
         write_json(json, verification_result.report.to_dict())
     check_gates(

@@ -28,7 +28,15 @@ from rich.progress import (
 from pkecho_edge.errors import UsageError
 
 __all__ = ["Bars", "DebugOption", "GatesOption", "JsonOption", "QuietOption", "SizeOption"]
-__all__ += ["check_file", "check_folder", "console", "debugging", "errors", "parse_size"]
+__all__ += [
+    "check_file",
+    "check_folder",
+    "check_place",
+    "console",
+    "debugging",
+    "errors",
+    "parse_size",
+]
 __all__ += ["parse_split", "plain", "write_json"]
 
 # emoji off: a file may be called a:heart:.pt
@@ -113,7 +121,7 @@ def check_file(path: Path) -> None:
         UsageError: a folder, a device, in a place that cannot be written, or a file that is no
             text: a slip must not cost a checkpoint.
     """
-    _check_place(path)
+    check_place(path)
     if path.is_dir() or (path.exists() and not path.is_file()):
         what = "is a folder" if path.is_dir() else "is not a regular file"
         raise UsageError(what, path=path, remedy="Name a file to write")
@@ -141,12 +149,12 @@ def check_folder(path: Path) -> None:
     Raises:
         UsageError: a file, or in a place that cannot be written.
     """
-    _check_place(path)
+    check_place(path)
     if os.path.lexists(path) and not path.is_dir():
         raise UsageError("is not a folder", path=path, remedy="Name a folder to write into")
 
 
-def _check_place(path: Path) -> None:
+def check_place(path: Path) -> None:
     """The path can exist outside of any bundle, and the nearest folder takes new entries."""
     from pkecho_edge.bundle.layout import enclosing_bundle
 

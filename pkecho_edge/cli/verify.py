@@ -13,8 +13,8 @@ from pkecho_edge.cli.console import (
     GatesOption,
     JsonOption,
     QuietOption,
-    check_file,
     check_folder,
+    check_place,
     console,
     parse_split,
     plain,
@@ -94,7 +94,7 @@ def verify_(
     if long is not None:
         source = replace(source, long=sources.LongRun(long, sequences))
     if pack is not None:
-        check_file(pack)
+        check_place(pack)
         with Bars(quiet) as bars:
             pipeline.pack(bundle, source, pack, baseline=baseline, observer=bars)
         if not quiet:
