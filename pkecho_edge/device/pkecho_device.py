@@ -359,9 +359,9 @@ def check_device(profile: Json, facts: Json) -> list[str]:
 
 
 def is_strong(trt: Any) -> bool:
-    """Whether networks say their types: from TensorRT 10 on."""
-    kinds = trt.NetworkDefinitionCreationFlag
-    return release(trt.__version__) >= (10,) and hasattr(kinds, "STRONGLY_TYPED")
+    """Whether networks say their types: from TensorRT 10 on; from 11 on there are no others."""
+    version, kinds = release(trt.__version__), trt.NetworkDefinitionCreationFlag
+    return version >= (11,) or (version >= (10,) and hasattr(kinds, "STRONGLY_TYPED"))
 
 
 def build_one(spec: Json) -> bytes:
@@ -370,9 +370,9 @@ def build_one(spec: Json) -> bytes:
     logger, said = make_logger(trt)
     builder, strong = trt.Builder(logger), bool(spec["strong"])
     kinds, flags = trt.NetworkDefinitionCreationFlag, 0
-    if strong:
+    if strong and hasattr(kinds, "STRONGLY_TYPED"):
         flags |= 1 << int(kinds.STRONGLY_TYPED)
-    elif hasattr(kinds, "EXPLICIT_BATCH"):
+    elif not strong and hasattr(kinds, "EXPLICIT_BATCH"):
         flags |= 1 << int(kinds.EXPLICIT_BATCH)
     network = builder.create_network(flags)
     parser = trt.OnnxParser(network, logger)
@@ -813,6 +813,8 @@ class Runner:
         self.given = cuda.pinned(frame["shape"], np.uint8)
         self.logits = cuda.pinned(self._specs["logits"]["shape"], np.float32)
         self._histories = ["history", "history_out"]
+        if self.is_stream:
+            self._seed = cuda.pinned(self._specs["history"]["shape"], np.float32)
 
     def _bytes(self, name: str) -> int:
         spec = self._specs[name]
@@ -849,8 +851,7 @@ class Runner:
 
     def restart(self, frame: np.ndarray) -> None:
         """The history becomes T - 1 copies of the frame's features: the newest that come out."""
-        shape = self._specs["history"]["shape"]
-        host = self.cuda.pinned(shape, np.float32)
+        host = self._seed
         self.given[...] = frame
         self.infer()
         reads, writes = self._histories
