@@ -115,7 +115,7 @@ def loaded_sides(target: str, engines: Mapping[str, CompiledEngine]) -> Iterator
 
 def _timed_here(side: Side, target: str) -> Side:
     """Without the step where the engine that is loaded here is not the one of the device."""
-    return side if targets.get(target).capabilities.portable else replace(side, step=None)
+    return replace(side, step=None) if targets.get(target).capabilities.device_kit else side
 
 
 def _clip_side(session: Session, engine: CompiledEngine) -> Side:

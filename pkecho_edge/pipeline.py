@@ -149,7 +149,7 @@ def compile(
         engines = {mode: add_engine(folder, engine) for mode, engine in built.engines.items()}
         with loaded_sides(target, engines) as sides:
             _write_golden(folder / GOLDEN, clips[0], sides)
-            if not targets.get(target).capabilities.portable:
+            if targets.get(target).capabilities.device_kit:
                 _write_float_golden(folder / GOLDEN, clips[0], network, modes)
                 _add_kit(folder / DEVICE)
             lineage = report_lineage(order, built)

@@ -68,7 +68,7 @@ def _print_targets(found: dict[str, tuple[Capabilities, str | None]]) -> None:
     )
     for name, (capabilities, missing) in found.items():
         here, there = "engine", "-"
-        if not capabilities.portable:
+        if capabilities.device_kit:
             here, there = "graphs, kit", "plans"
         table.add_row(
             name, ", ".join(capabilities.precisions), here, there, plain(missing or "installed")

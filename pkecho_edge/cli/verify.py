@@ -124,7 +124,7 @@ def _check_device_options(
 
     if pack is None and merge is None:
         return
-    if targets.get(target).capabilities.portable:
+    if not targets.get(target).capabilities.device_kit:
         raise UsageError(
             f"is for target {target}, which needs no device kit",
             path=bundle,

@@ -58,7 +58,9 @@ class Capabilities:
         scheme: name of the quantization scheme its graphs must follow.
         opset: newest ONNX operator set it reads.
         portable: True where an engine runs on any machine of the family; False where it must be
-            built on the device: what is loaded here is then the graph, to measure its accuracy.
+            built on the device.
+        device_kit: whether that is done later, by the kit that goes into the bundle: what is loaded
+            here is then the graph, to measure its accuracy.
         float_precision: of the layers that are not INT8, where none is asked for.
         float_graphs: whether it compiles the graphs as they were before quantization, too.
         profile: the device that is meant where none is named; None where profiles say nothing.
@@ -71,6 +73,7 @@ class Capabilities:
     float_precision: str = "f32"
     float_graphs: bool = False
     profile: str | None = None
+    device_kit: bool = False
 
 
 @dataclass(frozen=True)

@@ -60,6 +60,7 @@ class TensorRt:
         float_precision="f16",
         float_graphs=True,
         profile="rtx",
+        device_kit=True,
     )
 
     def missing(self) -> str | None:
