@@ -73,7 +73,7 @@ def build_engines(
     stages: StageCache,
     observer: Observer,
 ) -> Built:
-    """A checkpoint's network as INT8 engines.
+    """A checkpoint's network as engines: INT8, or in float where the target has no INT8.
 
     Args:
         network: trained; `checkpoint_sha256` names its weights.
@@ -91,6 +91,18 @@ def build_engines(
         UsageError: an impossible size.
         MissingDependency: a toolchain is not installed.
     """
+    if targets.get(target).capabilities.takes == "pt2":
+        return _build_programs(
+            network,
+            checkpoint_sha256,
+            calibration,
+            clips[0],
+            target,
+            modes,
+            options,
+            stages,
+            observer,
+        )
     observer.start("lower and export", None)
     exported = stages.run(
         "export",
@@ -148,6 +160,60 @@ def build_engines(
     named = {"export": exported, "choose": chosen, "quantize": quantized, "engine": compiled}
     reused = tuple(name for name, stage in named.items() if stage.reused)
     return Built(graphs, engines, choice, _warnings(quantized.folder, choice), reused)
+
+
+_UNQUANTIZED: Mapping[str, Any] = {"scheme": None, "rule": None, "float_layers": []}
+"""What a build in float says of its quantization."""
+
+
+def _build_programs(
+    network: PKEchoNet,
+    checkpoint_sha256: str,
+    calibration: CalibrationSet,
+    probe: Clip,
+    target: str,
+    modes: Sequence[str],
+    options: CompileOptions,
+    stages: StageCache,
+    observer: Observer,
+) -> Built:
+    """The street for a target that compiles exported programs: nothing is quantized."""
+    precision = options.float_precision
+    observer.start("lower and export", None)
+    exported = stages.run(
+        "programs",
+        {
+            "checkpoint": checkpoint_sha256,
+            "size": calibration.size,
+            "precision": precision,
+            "versions": tool_versions(),
+            "code": package_sha256(),
+        },
+        lambda folder: _export_programs(network, calibration.size, probe, precision, folder),
+    )
+    observer.done(_note(exported, f"programs in {precision}"))
+    observer.start(f"compile for {target}", None)
+    graphs = {mode: exported.folder / f"{mode}.pt2" for mode in modes}
+    compiled = stages.run(
+        f"engine-{target}",
+        {"graphs": exported.key, "modes": list(modes), "options": options.as_dict()},
+        lambda folder: _compile(target, graphs, {}, folder, options),
+    )
+    engines = _read_engines(compiled.folder)
+    size = engine_size(*engines.values()) / 1e6
+    observer.done(_note(compiled, f"{' and '.join(modes)}, {size:.1f} MB"))
+    named = {"export": exported, "engine": compiled}
+    reused = tuple(name for name, stage in named.items() if stage.reused)
+    return Built(graphs, engines, _UNQUANTIZED, (), reused)
+
+
+def _export_programs(
+    network: PKEchoNet, size: tuple[int, int], probe: Clip, precision: str, folder: Path
+) -> None:
+    from pkecho_edge.lowering.program_export import export_clip_program, export_stream_program
+
+    export_clip_program(network, size, folder / "clip.pt2", probe.frames, precision)
+    export_stream_program(network, size, folder / "stream.pt2", probe.frames, precision)
 
 
 def engine_size(*engines: Engine) -> int:

@@ -29,7 +29,7 @@ from pkecho_edge.data.clip import Clip
 from pkecho_edge.data.sources import ClipSource
 from pkecho_edge.device.pack import PackClip, write_pack
 from pkecho_edge.device.result import read_result
-from pkecho_edge.errors import CalibrationError, MissingDependency, UsageError
+from pkecho_edge.errors import CalibrationError, UsageError
 from pkecho_edge.measuring import (
     Side,
     VerifyResult,
@@ -42,7 +42,7 @@ from pkecho_edge.merging import device_facts, device_warnings, merged_sides
 from pkecho_edge.provenance import Order, build_manifest, bundle_lineage, report_lineage
 from pkecho_edge.runtime import open_bundle
 from pkecho_edge.stages import Observer, SilentObserver, StageCache, default_cache
-from pkecho_edge.targets.base import CompileOptions, check_precision
+from pkecho_edge.targets.base import CompileOptions, check_precision, unavailable
 from pkecho_edge.tuning.choose import QuantizationOrder
 from pkecho_edge.verify.gates import DEFAULT_LIMITS
 
@@ -310,8 +310,8 @@ def _checked_modes(modes: Sequence[str]) -> tuple[str, ...]:
 def _require(target: str, options: CompileOptions) -> None:
     """Fail before any work is done when the target is unknown, not installed or cannot do it."""
     found = targets.get(target)
-    if command := found.missing():
-        raise MissingDependency(f"target {target} is not installed", remedy=f"Run: {command}")
+    if what := found.missing():
+        raise unavailable(target, what)
     check_precision(found, options)
 
 

@@ -46,11 +46,13 @@ SIDEWAYS = {
 """(part, what it may import from its own layer) -> why."""
 
 NOT_TARGETS = (
+    "targets.aotinductor_replay.",
     "targets.base.",
     "targets.onnxruntime_session.",
     "targets.openvino_profile.",
     "targets.openvino_weights.",
     "targets.profile.",
+    "targets.program.",
     "targets.tensorrt_graphs.",
     "targets.tensorrt_lint.",
 )

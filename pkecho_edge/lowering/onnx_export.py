@@ -14,9 +14,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pkecho_edge.errors import PkechoEdgeError
 from pkecho_edge.files import write_atomically
 from pkecho_edge.lowering.clip_graph import ClipGraph
+from pkecho_edge.lowering.parity import PARITY_LIMIT, checked_parity, network_logits
 from pkecho_edge.lowering.stream_graph import StreamGraph
 from pkecho_edge.model.network import PKEchoNet
 
@@ -24,10 +24,6 @@ __all__ = ["OPSET", "PARITY_LIMIT", "ExportReport", "export_clip_onnx", "export_
 
 OPSET = 17
 """What JetPack 5's TensorRT 8.5 reads; every newer toolchain does too."""
-
-PARITY_LIMIT = 1e-4
-"""Largest accepted |graph - network| over max |logit| on the probe clip. Well-conditioned networks
-stay below 1e-5; ten times that leaves room for large logits, far below one INT8 step."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +62,7 @@ def export_clip_onnx(
     clip = torch.from_numpy(probe)
     with torch.inference_mode():
         logits = graph(clip)
-    parity = _checked_parity(logits, _expected(network, clip))
+    parity = checked_parity(logits, network_logits(network, clip))
     nodes = _write(graph, (clip,), ("frames",), ("logits",), "pkecho_clip", path)
     return ExportReport(path, OPSET, nodes, parity)
 
@@ -85,7 +81,7 @@ def export_stream_onnx(
     with torch.inference_mode():
         for frame in clip:
             logits, history = graph(frame[None], history)
-    parity = _checked_parity(logits, _expected(network, clip)[-1:])
+    parity = checked_parity(logits, network_logits(network, clip)[-1:])
     nodes = _write(
         graph,
         (clip[:1], torch.zeros(graph.history_shape)),
@@ -95,29 +91,6 @@ def export_stream_onnx(
         path,
     )
     return ExportReport(path, OPSET, nodes, parity)
-
-
-def _expected(network: PKEchoNet, clip: Tensor) -> Tensor:
-    """The network's last logits of one clip, f32 [T, 1, H, W]."""
-    with torch.inference_mode():
-        expected: Tensor = network.eval()(clip[None].float() / 255)[-1][0]
-    return expected
-
-
-def _checked_parity(logits: Tensor, expected: Tensor) -> float:
-    """max |logits - expected| / max |expected|.
-
-    Raises:
-        PkechoEdgeError: it is above PARITY_LIMIT.
-    """
-    difference = (logits - expected).abs().max()
-    parity = float(difference / expected.abs().max().clamp(min=1e-12))
-    if not parity <= PARITY_LIMIT:  # also catches NaN
-        raise PkechoEdgeError(
-            f"the lowered graph differs from the network by {parity:.1e} of the largest logit",
-            remedy="The affinity scores are out of range; train with a smaller learning rate",
-        )
-    return parity
 
 
 def _write(

@@ -16,6 +16,7 @@ REGISTRY = {
     "onnxruntime": "pkecho_edge.targets.onnxruntime_cpu:OnnxRuntimeCpu",
     "jetson": "pkecho_edge.targets.tensorrt:Jetson",
     "tensorrt": "pkecho_edge.targets.tensorrt:TensorRt",
+    "cuda": "pkecho_edge.targets.aotinductor:AotInductor",
 }
 """Target name -> "module:Class"."""
 

@@ -14,7 +14,7 @@ from typing import Any, Literal, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from pkecho_edge.errors import EnvironmentMismatch, UsageError
+from pkecho_edge.errors import EnvironmentMismatch, MissingDependency, UsageError
 from pkecho_edge.targets.profile import Profile
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "check_precision",
     "check_release",
     "release",
+    "unavailable",
 ]
 
 Arrays = Mapping[str, NDArray[np.generic]]
@@ -55,8 +56,8 @@ class Capabilities:
 
     Attributes:
         precisions: it can run, best first.
-        scheme: name of the quantization scheme its graphs must follow.
-        opset: newest ONNX operator set it reads.
+        scheme: name of the quantization scheme its graphs must follow; "" where it has no INT8.
+        opset: newest ONNX operator set it reads; 0 where it takes no ONNX.
         portable: True where an engine runs on any machine of the family; False where it must be
             built on the device.
         device_kit: whether that is done later, by the kit that goes into the bundle: what is loaded
@@ -64,6 +65,7 @@ class Capabilities:
         float_precision: of the layers that are not INT8, where none is asked for.
         float_graphs: whether it compiles the graphs as they were before quantization, too.
         profile: the device that is meant where none is named; None where profiles say nothing.
+        takes: "onnx", or "pt2" for torch.export programs, written in the options' float precision.
     """
 
     precisions: tuple[str, ...]
@@ -74,6 +76,7 @@ class Capabilities:
     float_graphs: bool = False
     profile: str | None = None
     device_kit: bool = False
+    takes: Literal["onnx", "pt2"] = "onnx"
 
 
 @dataclass(frozen=True)
@@ -171,7 +174,10 @@ class Target(Protocol):
     capabilities: Capabilities
 
     def missing(self) -> str | None:
-        """The line that installs what is not installed, None when all is there."""
+        """What is not there, in one line; None when all is there.
+
+        The command that installs it where one does ("pip install ..."), else what is absent.
+        """
 
     def compile(
         self,
@@ -180,11 +186,13 @@ class Target(Protocol):
         options: CompileOptions,
         float_graphs: Mapping[str, Path] | None = None,
     ) -> dict[str, Engine]:
-        """Compile ONNX graphs into `out_dir`, which exists and is empty.
+        """Compile graphs into `out_dir`, which exists and is empty.
 
         Args:
-            graphs: mode ("clip", "stream") -> graph. They have most weights in common: a target
-                whose toolchain can keeps these once, so an engine's files may be another's too.
+            graphs: mode ("clip", "stream") -> graph, of the kind that `capabilities.takes` names:
+                ONNX, with quantizers or without, or an exported program. They have most weights in
+                common: a target whose toolchain can keeps these once, so an engine's files may be
+                another's too.
             float_graphs: the same before quantization, for a target that asks for them.
 
         Returns:
@@ -203,6 +211,16 @@ class Target(Protocol):
             MissingDependency: see `missing`.
             EnvironmentMismatch: it was built for another version or machine.
         """
+
+
+def unavailable(target: str, missing: str) -> MissingDependency:
+    """The error for what a target's `missing()` said."""
+    if missing.startswith("pip "):
+        return MissingDependency(f"target {target} is not installed", remedy=f"Run: {missing}")
+    return MissingDependency(
+        f"target {target} cannot be used here: {missing}",
+        remedy="Run pkecho-edge targets to see which can",
+    )
 
 
 def check_precision(target: Target, options: CompileOptions) -> None:
