@@ -51,7 +51,7 @@ _INSTALL = "pip install 'pkecho-edge[cuda]'"
 _INTERFACE = "pkecho_interface"
 """Key in a package's metadata: what it takes and gives."""
 _SETTINGS: dict[str, Any] = {
-    # as much debug information as a shipped library should have; it would name paths, too
+    # no debug information in what is shipped
     "aot_inductor.enable_line_tables": False,
     "aot_inductor.enable_frame_pointer": False,
     # kernels are chosen by rule, not by a race on a machine that may be busy

@@ -14,6 +14,7 @@ from pkecho_edge.calibration.quantize import quantize_onnx
 from pkecho_edge.data.clip import Clip, ed_es_clip
 from pkecho_edge.data.standard import CALIBRATION_SEEDS, clip_recordings
 from pkecho_edge.lowering.onnx_export import export_clip_onnx, export_stream_onnx
+from pkecho_edge.lowering.program_export import export_clip_program, export_stream_program
 from pkecho_edge.model.checkpoint import default_checkpoint_path, load_checkpoint
 from pkecho_edge.model.configuration import NetworkConfig, Widths
 from pkecho_edge.model.network import PKEchoNet
@@ -57,6 +58,26 @@ def stream_graph(
     """Its FP32 stream graph."""
     path = tmp_path_factory.mktemp("graph") / "stream.onnx"
     export_stream_onnx(network, (96, 128), path, frames)
+    return path
+
+
+@pytest.fixture(scope="session")
+def program(
+    network: PKEchoNet, frames: NDArray[np.uint8], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """Its FP32 clip graph as an exported program."""
+    path = tmp_path_factory.mktemp("program") / "clip.pt2"
+    export_clip_program(network, (96, 128), path, frames)
+    return path
+
+
+@pytest.fixture(scope="session")
+def stream_program(
+    network: PKEchoNet, frames: NDArray[np.uint8], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """Its FP32 stream graph as an exported program."""
+    path = tmp_path_factory.mktemp("program") / "stream.pt2"
+    export_stream_program(network, (96, 128), path, frames)
     return path
 
 
