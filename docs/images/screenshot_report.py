@@ -13,7 +13,7 @@ from pathlib import Path
 
 from PIL import Image
 
-WIDTH, HEIGHT = 1100, 1618  # down to the last gate
+WIDTH, HEIGHT = 1100, 1700  # down to the last gate
 
 
 def screenshot(page: Path, picture: Path) -> None:
