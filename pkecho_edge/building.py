@@ -146,20 +146,17 @@ def build_engines(
             lambda folder: _quantize(bench, exported.folder, plan, folder),
         )
         observer.done(_note(quantized, f"INT8 ranges from {len(clips)} clips"))
-    observer.start(f"compile for {target}", None)
     graphs = {mode: quantized.folder / f"{mode}.qdq.onnx" for mode in modes}
     floats = {mode: exported.folder / f"{mode}.onnx" for mode in modes}
-    compiled = stages.run(
-        f"engine-{target}",
-        {"graphs": quantized.key, "modes": list(modes), "options": options.as_dict()},
-        lambda folder: _compile(target, graphs, floats, folder, options),
-    )
-    engines = _read_engines(compiled.folder)
-    size = engine_size(*engines.values()) / 1e6
-    observer.done(_note(compiled, f"{' and '.join(modes)}, {size:.1f} MB"))
+    compiled = _compiled(target, graphs, floats, quantized.key, options, stages, observer)
     named = {"export": exported, "choose": chosen, "quantize": quantized, "engine": compiled}
-    reused = tuple(name for name, stage in named.items() if stage.reused)
-    return Built(graphs, engines, choice, _warnings(quantized.folder, choice), reused)
+    return Built(
+        graphs,
+        _read_engines(compiled.folder),
+        choice,
+        _warnings(quantized.folder, choice),
+        _reused(named),
+    )
 
 
 _UNQUANTIZED: Mapping[str, Any] = {"scheme": None, "rule": None, "float_layers": []}
@@ -192,19 +189,36 @@ def _build_programs(
         lambda folder: _export_programs(network, calibration.size, probe, precision, folder),
     )
     observer.done(_note(exported, f"programs in {precision}"))
-    observer.start(f"compile for {target}", None)
     graphs = {mode: exported.folder / f"{mode}.pt2" for mode in modes}
+    compiled = _compiled(target, graphs, {}, exported.key, options, stages, observer)
+    reused = _reused({"export": exported, "engine": compiled})
+    return Built(graphs, _read_engines(compiled.folder), _UNQUANTIZED, (), reused)
+
+
+def _compiled(
+    target: str,
+    graphs: Mapping[str, Path],
+    floats: Mapping[str, Path],
+    key: str,
+    options: CompileOptions,
+    stages: StageCache,
+    observer: Observer,
+) -> StageResult:
+    """The engines' stage; `key` is that of the stage which made the graphs."""
+    observer.start(f"compile for {target}", None)
     compiled = stages.run(
         f"engine-{target}",
-        {"graphs": exported.key, "modes": list(modes), "options": options.as_dict()},
-        lambda folder: _compile(target, graphs, {}, folder, options),
+        {"graphs": key, "modes": list(graphs), "options": options.as_dict()},
+        lambda folder: _compile(target, graphs, floats, folder, options),
     )
-    engines = _read_engines(compiled.folder)
-    size = engine_size(*engines.values()) / 1e6
-    observer.done(_note(compiled, f"{' and '.join(modes)}, {size:.1f} MB"))
-    named = {"export": exported, "engine": compiled}
-    reused = tuple(name for name, stage in named.items() if stage.reused)
-    return Built(graphs, engines, _UNQUANTIZED, (), reused)
+    size = engine_size(*_read_engines(compiled.folder).values()) / 1e6
+    observer.done(_note(compiled, f"{' and '.join(graphs)}, {size:.1f} MB"))
+    return compiled
+
+
+def _reused(named: Mapping[str, StageResult]) -> tuple[str, ...]:
+    """The names of the stages that were there before."""
+    return tuple(name for name, stage in named.items() if stage.reused)
 
 
 def _export_programs(

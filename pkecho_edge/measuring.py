@@ -194,11 +194,8 @@ def measure(
 
 def _graph_alone(engines: Mapping[str, Side]) -> tuple[str, ...]:
     """What a report must say where graphs stand for the engines of a device."""
-    return (_GRAPH_ALONE,) if all(_is_reference(side) for side in engines.values()) else ()
-
-
-def _is_reference(side: Side) -> bool:
-    return side.step is None and side.not_timed == ON_DEVICE and side.timed is None
+    alone = all(side.step is None and side.not_timed == ON_DEVICE for side in engines.values())
+    return (_GRAPH_ALONE,) if alone else ()
 
 
 def write_reports(result: VerifyResult, folder: Path) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pkecho_edge.bundle.reader import Bundle
+from pkecho_edge.data.clip import frames_sha256
 from pkecho_edge.device.result import DeviceResult, Latency
 from pkecho_edge.errors import UnusableInput
 from pkecho_edge.measuring import Side
@@ -52,7 +51,7 @@ def _side(result: DeviceResult, mode: str) -> Side:
         )
 
     def segment(frames: NDArray[np.uint8]) -> NDArray[np.float32]:
-        masks = result.masks(mode, _content_sha256(frames))
+        masks = result.masks(mode, frames_sha256(frames))
         if masks.shape != (len(frames), *frames.shape[2:]):
             raise UnusableInput(
                 "has masks of another size", path=result.path, remedy="Run the kit again"
@@ -61,13 +60,6 @@ def _side(result: DeviceResult, mode: str) -> Side:
 
     timed = _speed(plan.latency, result.baseline, mode)
     return Side(segment, None, 0, timed=timed, not_timed=_not_timed(result, mode))
-
-
-def _content_sha256(frames: NDArray[np.uint8]) -> str:
-    """As Clip.content_sha256."""
-    digest = hashlib.sha256(repr(frames.shape).encode())
-    digest.update(np.ascontiguousarray(frames).tobytes())
-    return digest.hexdigest()
 
 
 def _speed(engine: Latency | None, baseline: Latency | None, mode: str) -> SpeedResult | None:
@@ -95,7 +87,7 @@ def _timing(latency: Latency, results: int) -> SideTiming:
         latency_ms_p50=latency.ms_p50,
         latency_ms_p95=latency.ms_p95,
         latency_ms_p99=latency.ms_p99,
-        cv=latency.cv if math.isfinite(latency.cv) else math.nan,
+        cv=latency.cv,
         n=latency.n,
     )
 

@@ -205,9 +205,11 @@ def verify(
         data = replace(data, length=network.config.frames)
         used = CalibrationSet.parse(opened.read(f"{MODEL}/calibration.json"), opened.path)
         lineage = bundle_lineage(opened, used)
-        sides, device = opened_sides(engine), None
         warnings: tuple[str, ...] = ()
-        if merge is not None:
+        device = None
+        if merge is None:
+            sides = opened_sides(engine)
+        else:
             found = read_result(merge)
             sides, warnings = merged_sides(opened, found), device_warnings(found)
             device = device_facts(found)
@@ -247,8 +249,7 @@ def pack(
     observer = observer or SilentObserver()
     if enclosing_bundle(path) is not None:
         raise UsageError("lies in a bundle", path=path, remedy="Choose another file for the pack")
-    with open_bundle(bundle) as engine:
-        opened = engine.bundle
+    opened = open_bundle(bundle).bundle  # hashes alone: no engine is loaded
     network = _baseline_of(opened, baseline, cache)
     used = CalibrationSet.parse(opened.read(f"{MODEL}/calibration.json"), opened.path)
     packed: dict[str, list[PackClip]] = {}

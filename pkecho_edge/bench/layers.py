@@ -15,7 +15,7 @@ from pkecho_edge.bench.engines import bench_clips, build_graphs, compile_graphs
 from pkecho_edge.bench.networks import BenchNetwork
 from pkecho_edge.errors import UsageError
 from pkecho_edge.stages import Observer
-from pkecho_edge.targets.base import CompileOptions, Engine, check_precision
+from pkecho_edge.targets.base import Engine
 from pkecho_edge.targets.openvino_profile import ProfiledNode, profile_engine
 
 __all__ = ["Group", "LayerRow", "LayersResult", "group_by", "measure_layers", "part_of"]
@@ -111,8 +111,7 @@ def measure_layers(
         raise UsageError(f"mode {mode!r}", remedy="Use clip or stream")
     if runs < 1:
         raise UsageError(f"{runs} runs", remedy="Ask for at least one")
-    # refuse before the work
-    check_precision(targets.get("cpu"), CompileOptions(float_precision, threads))
+    targets.options_for("cpu", float_precision, threads)  # refuse before the work
     clips = bench_clips(size, chosen.network.config.frames)
     with tempfile.TemporaryDirectory() as folder:
         observer.start("build the engine", None)

@@ -26,7 +26,7 @@ from pkecho_edge.errors import UsageError
 from pkecho_edge.model.baseline import baseline_runner
 from pkecho_edge.runtime.window import Window
 from pkecho_edge.stages import Observer
-from pkecho_edge.targets.base import CompileOptions, Engine, check_precision
+from pkecho_edge.targets.base import Engine
 
 __all__ = ["ScalingPlan", "ScalingRow", "measure_scaling", "push_at_once"]
 
@@ -98,8 +98,7 @@ def measure_scaling(
         rounds: turns of each engine, and of each number of streams.
         observer: hears about progress.
     """
-    # refuse before the work
-    check_precision(targets.get("cpu"), CompileOptions(plan.float_precision))
+    targets.options_for("cpu", plan.float_precision)  # refuse before the work
     points = list(_points(chosen.backbone, plan))
     home: _Case = (chosen.backbone, plan.size, 0)
     cases = list(dict.fromkeys([home, *(case for _, _, case in points)]))

@@ -72,10 +72,15 @@ class Clip:
 
     @cached_property
     def content_sha256(self) -> str:
-        """SHA-256 of the shape and the frames' bytes: the same pictures give the same hash."""
-        digest = hashlib.sha256(repr(self.frames.shape).encode())
-        digest.update(np.ascontiguousarray(self.frames).tobytes())
-        return digest.hexdigest()
+        """Of `frames_sha256`."""
+        return frames_sha256(self.frames)
+
+
+def frames_sha256(frames: NDArray[np.uint8]) -> str:
+    """SHA-256 of the shape and the frames' bytes: the same pictures give the same hash."""
+    digest = hashlib.sha256(repr(frames.shape).encode())
+    digest.update(np.ascontiguousarray(frames).tobytes())
+    return digest.hexdigest()
 
 
 def clip_at(recording: Recording, indices: tuple[int, ...], size: tuple[int, int]) -> Clip:

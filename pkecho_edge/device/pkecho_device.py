@@ -59,7 +59,7 @@ class KitError(Exception):
 
     def __init__(self, code: int, what: str, remedy: str) -> None:
         super().__init__(" ".join(f"{what}. {remedy}".split()))
-        self.code = code
+        self.code, self.what, self.remedy = code, what, remedy
 
 
 # ---------------------------------------------------------------------------------------- files
@@ -125,6 +125,7 @@ class Bundle:
             self.identity = str(self.manifest["bundle_id"])
             self.profile: Json = dict(self.recipe["profile"])
             self.modes: Json = dict(self.recipe["modes"])
+            self.threshold = float(self.manifest["postprocessing"]["threshold"])
         except (KeyError, TypeError, ValueError, OSError) as error:
             raise KitError(INTEGRITY, f"{folder} ({error})", again) from error
 
@@ -181,12 +182,7 @@ class Cuda:
         self.call("cuDeviceGet", ctypes.byref(device), 0)
         self._device = device
         self.call("cuDevicePrimaryCtxRetain", ctypes.byref(context), device)
-        self._context = context
-        self.use()
-
-    def use(self) -> None:
-        """Make the GPU this thread's."""
-        self.call("cuCtxSetCurrent", self._context)
+        self.call("cuCtxSetCurrent", context)
 
     def call(self, name: str, *arguments: Any) -> None:
         """A function of the driver.
@@ -227,14 +223,10 @@ class Cuda:
         return free.value, total.value
 
     def allocate(self, size: int) -> int:
-        """Device memory; its address."""
+        """Device memory, never freed: a plan keeps its buffers to the end; its address."""
         address = ctypes.c_uint64()
         self.call("cuMemAlloc_v2", ctypes.byref(address), ctypes.c_size_t(size))
         return int(address.value)
-
-    def release(self, address: int) -> None:
-        """Of `allocate`."""
-        self.call("cuMemFree_v2", ctypes.c_uint64(address))
 
     def pinned(self, shape: Sequence[int], dtype: Any) -> np.ndarray:
         """An array in memory that the GPU copies from and to without a detour; never freed."""
@@ -472,7 +464,9 @@ def child_main(path: str) -> int:
     try:
         write_whole(Path(spec["out"]), build_one(spec))
     except KitError as error:
-        write_whole(Path(spec["failure"]), json.dumps([error.code, str(error)]).encode())
+        write_whole(
+            Path(spec["failure"]), json.dumps([error.code, error.what, error.remedy]).encode()
+        )
         return error.code
     return 0
 
@@ -697,8 +691,8 @@ class Kit:
         start = time.monotonic()
         command = [sys.executable, os.path.abspath(__file__), "--build-one", str(request)]
         cap = self.options.memory_mb or int(self.bundle.profile["build_memory_mb"])
-        code = Child(command, cap, self.say).run()
         try:
+            code = Child(command, cap, self.say).run()
             if code != 0 or not out.is_file():
                 raise build_error(name, code, failure)
             data = out.read_bytes()
@@ -777,10 +771,8 @@ def available_mb() -> int | None:
 def build_error(name: str, code: int, failure: Path) -> KitError:
     """What the child left word of, or that it died."""
     try:
-        left, text = json.loads(failure.read_text())
-        error = KitError(ENVIRONMENT, "", "")
-        error.args, error.code = (str(text),), int(left)
-        return error
+        left, what, remedy = json.loads(failure.read_text())
+        return KitError(int(left), str(what), str(remedy))
     except (OSError, ValueError):
         what = f"building {name} ended with {code}"
         return KitError(ENVIRONMENT, what, "Free memory and run the kit again")
@@ -879,19 +871,19 @@ class Runner:
 # ------------------------------------------------------------------------------------ self-test
 
 
-def golden_of(bundle: Bundle, mode: str, precision: str) -> tuple[np.ndarray, np.ndarray, float]:
-    """Frames, logits and threshold that a plan of this precision is held to."""
+def golden_of(bundle: Bundle, mode: str, precision: str) -> tuple[np.ndarray, np.ndarray]:
+    """Frames, and the logits that a plan of this precision is held to."""
     own = bundle.folder / "golden" / (mode + "-float")
     folder = own if precision != "int8" and own.is_dir() else bundle.folder / "golden" / mode
-    index = read_json(folder / "golden.json", INTEGRITY, "Copy the bundle again")
     frames = np.load(str(folder / "frames.npy"), allow_pickle=False)
     logits = np.load(str(folder / "logits.npy"), allow_pickle=False)
-    return frames, logits, float(index["threshold"])
+    return frames, logits
 
 
 def self_test(bundle: Bundle, plan: Plan) -> Json:
     """The plan's masks beside the golden ones, within the manifest's tolerances."""
-    frames, expected, threshold = golden_of(bundle, plan.mode, plan.precision)
+    frames, expected = golden_of(bundle, plan.mode, plan.precision)
+    threshold = bundle.threshold
     found = plan.runner.segment(frames)
     tolerance = bundle.manifest["golden"]
     ours, theirs = found[:, 0] > threshold, expected[:, 0] > threshold
@@ -1192,16 +1184,20 @@ def run(kit: Kit) -> int:
         call, baseline_reason = torch_baseline(pack)
         for mode in kit.bundle.modes:
             usable = [plan for plan in plans if plan.mode == mode and plan.usable]
-            taken = time_plans(usable, kit.options.rounds, call) if usable else []
+            # one mode's rounds time the baseline: it is the same call in every mode
+            taken = (
+                time_plans(usable, kit.options.rounds, None if baseline else call) if usable else []
+            )
             if taken:
                 results = int(kit.bundle.manifest["window"]["length"])
                 baseline = {"what": baseline_reason, "latency": latency_of(taken, results)}
             for plan in usable if pack and mode in pack.index["modes"] else []:
                 assert pack is not None
                 kit.say(f"{plan.mode} {plan.precision}: scoring")
-                score(plan, pack, golden_of(kit.bundle, mode, plan.precision)[2])
+                score(plan, pack, kit.bundle.threshold)
     chosen, reason = choose(kit.bundle, plans)
-    finish(kit, plans, pack, baseline, baseline_reason, chosen, reason)
+    document = result_of(kit, plans, pack, baseline, baseline_reason, chosen, reason)
+    finish(kit, plans, document)
     if len(chosen) < len(kit.bundle.modes):
         missing = next(mode for mode in kit.bundle.modes if mode not in chosen)
         what = f"{missing}: {reason[missing]}"
@@ -1219,21 +1215,13 @@ def test(kit: Kit, plan: Plan) -> None:
     kit.say("{} {}: self-test {}".format(plan.mode, plan.precision, plan.error or "passed"))
 
 
-def finish(
-    kit: Kit,
-    plans: list[Plan],
-    pack: Pack | None,
-    baseline: Json | None,
-    baseline_reason: str,
-    chosen: dict[str, str],
-    reason: dict[str, str],
-) -> None:
+def finish(kit: Kit, plans: list[Plan], document: Json) -> None:
     """The table, the choice and the result file. A self-test writes nothing."""
+    chosen = document["chosen"]
     if not kit.options.quiet:
-        print_table(plans, chosen, baseline)
+        print_table(plans, chosen, document["baseline"])
     if kit.options.self_test:
         return
-    document = result_of(kit, plans, pack, baseline, baseline_reason, chosen, reason)
     target = kit.options.result or Path(kit.bundle.folder.name + ".result.json").absolute()
     try:
         if not kit.options.no_build:
@@ -1311,8 +1299,7 @@ def main(arguments: Sequence[str]) -> int:
         if options.trtexec:
             bundle = Bundle(options.bundle)
             strong = release(bundle.profile["tensorrt"]) >= (10,)
-            print("\n".join([f"cd {bundle.folder}/engine"]))
-            print("\n".join(trtexec_lines(bundle.recipe, strong)))
+            print("\n".join([f"cd {bundle.folder}/engine", *trtexec_lines(bundle.recipe, strong)]))
             return 0
         return run(Kit(options))
     except KitError as error:

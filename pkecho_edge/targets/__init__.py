@@ -6,7 +6,7 @@ import importlib
 from typing import cast
 
 from pkecho_edge.errors import UsageError
-from pkecho_edge.targets.base import CompileOptions, Target
+from pkecho_edge.targets.base import CompileOptions, Target, check_precision
 from pkecho_edge.targets.profile import load_profile
 
 __all__ = ["REGISTRY", "get", "names", "options_for"]
@@ -50,7 +50,8 @@ def options_for(
         profile: of the device: a name, or the path of a TOML file.
 
     Raises:
-        UsageError: an unknown target, precision or profile, or a profile for a target without.
+        UsageError: an unknown target or profile, a precision that the target does not have, or a
+            profile for a target without.
     """
     capabilities = get(name).capabilities
     if profile is not None and capabilities.profile is None:
@@ -58,8 +59,10 @@ def options_for(
             f"target {name} has no profiles", remedy="Leave --profile out, or use --target jetson"
         )
     device = profile or capabilities.profile
-    return CompileOptions(
+    options = CompileOptions(
         float_precision or capabilities.float_precision,
         threads,
         load_profile(device) if device else None,
     )
+    check_precision(get(name), options)
+    return options

@@ -89,11 +89,13 @@ class TensorRt:
         models: dict[str, onnx.ModelProto] = {}
         for mode, graph in graphs.items():
             models |= _models(mode, graph, float_graphs[mode])
-        named = float32_nodes(models)
+        named = {mode: float32_nodes(models[f"{mode}.fp32"]) for mode in graphs}
         write_graphs(models, out_dir)
         files = (*(f"{name}.onnx" for name in models), WEIGHTS, RECIPE)
         engines = {
-            mode: self._engine(f"{mode}.{_int8(profile, options)}.onnx", files, out_dir, options)
+            mode: self._engine(
+                f"{mode}.{_int8(profile, options)}.onnx", files, out_dir, options, profile
+            )
             for mode in graphs
         }
         _write_recipe(out_dir / RECIPE, profile, options, engines, named)
@@ -124,12 +126,17 @@ class TensorRt:
         models = {f"{mode}.{kind}": make(_read(path)) for mode, path in graphs.items()}
         write_graphs(models, out_dir)
         return {
-            mode: self._engine(f"{name}.onnx", (f"{name}.onnx", WEIGHTS), out_dir, options)
+            mode: self._engine(f"{name}.onnx", (f"{name}.onnx", WEIGHTS), out_dir, options, profile)
             for mode, name in zip(graphs, models, strict=True)
         }
 
     def _engine(
-        self, main: str, files: tuple[str, ...], folder: Path, options: CompileOptions
+        self,
+        main: str,
+        files: tuple[str, ...],
+        folder: Path,
+        options: CompileOptions,
+        profile: Profile,
     ) -> Engine:
         session = open_graph(folder / main, 1, as_written=True)
         return Engine(
@@ -138,7 +145,7 @@ class TensorRt:
             files=(main, *(name for name in files if name != main)),
             inputs=tuple(map(tensor_spec, session.get_inputs())),
             outputs=tuple(map(tensor_spec, session.get_outputs())),
-            options={**options.as_dict(), "profile": self._profile(options).name},
+            options={**options.as_dict(), "profile": profile.name},
             toolchain={"onnx": metadata.version("onnx")},
         )
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pkecho_edge.calibration.graph import QUANTIZERS, quantizable
+from pkecho_edge.calibration.graph import QUANTIZERS, GraphView, quantizable
 from pkecho_edge.files import write_atomically
 
 if TYPE_CHECKING:
@@ -102,18 +102,14 @@ def write_graphs(models: Mapping[str, onnx.ModelProto], folder: Path) -> None:
         write_atomically(folder / f"{name}.onnx", model.SerializeToString(deterministic=True))
 
 
-def float32_nodes(models: Mapping[str, onnx.ModelProto]) -> dict[str, list[str]]:
-    """Mode -> the nodes of its weak graphs that a builder must keep in FP32 whatever flags say.
+def float32_nodes(model: onnx.ModelProto) -> list[str]:
+    """The nodes that a builder must keep in FP32 whatever its flags say; see the module.
 
-    Those with weights or without, but for the work of convolutions; see the module.
+    Args:
+        model: of `weak_graph`, before quantization: quantizers aside, the INT8 graph's nodes are
+            the same.
     """
-    found: dict[str, list[str]] = {}
-    for name, model in models.items():
-        mode, kind = name.split(".")
-        if kind == "fp32":  # quantizers aside, the INT8 graph has the same nodes
-            nodes = model.graph.node
-            found[mode] = [node.name for node in nodes if not _is_half(node)]
-    return found
+    return [node.name for node in model.graph.node if not _is_half(node)]
 
 
 def _copy(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -183,12 +179,6 @@ def _replace_constants(graph: onnx.GraphProto, tensors: list[onnx.TensorProto]) 
     graph.initializer.extend(copies)
 
 
-def _constants(graph: onnx.GraphProto) -> dict[str, NDArray[Any]]:
-    from onnx import numpy_helper
-
-    return {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
-
-
 def _set_constants(graph: onnx.GraphProto, arrays: Mapping[str, NDArray[Any]]) -> None:
     """Add constants, or give those of these names other values."""
     from onnx import numpy_helper
@@ -241,7 +231,7 @@ def _layer_norm(
 
 def _share_weights(graph: onnx.GraphProto, floats: onnx.GraphProto) -> None:
     """Give quantizers the weights that were quantized, where the same integers come of them."""
-    constants, originals = _constants(graph), _constants(floats)
+    constants, originals = GraphView(graph).constants, GraphView(floats).constants
     weight_of = {
         f"{node.name}/weight": node.input[1] for node in floats.node if node.op_type == "Conv"
     }
@@ -269,7 +259,7 @@ def _store_integer_weights(graph: onnx.GraphProto) -> None:
     The weights are rounded to the new steps, so each stays within half a step of what it was; its
     channel's last level stays the last.
     """
-    constants = _constants(graph)
+    constants = GraphView(graph).constants
     new: dict[str, NDArray[Any]] = {}
     kept = []
     for node in graph.node:
@@ -308,7 +298,7 @@ class _HalfWriter:
 
     def __init__(self, graph: onnx.GraphProto) -> None:
         self._graph = graph
-        self._constants = _constants(graph)
+        self._constants = GraphView(graph).constants
         self._half: set[str] = set()  # tensors that are FP16 so far
         self._integers: set[str] = set()  # what QuantizeLinear wrote
         self._nodes: list[onnx.NodeProto] = []

@@ -157,10 +157,7 @@ def evaluate_gates(
     check_limits(limits)
     gates = []
     for name, limit in limits_of_mode(mode, {**DEFAULT_LIMITS, **limits}).items():
-        measured = _measured(name, accuracy, speed, live)
-        if name == "speedup" and speed is None:
-            measured = math.nan, not_timed
-        gate = _gate(name, mode, limit, *measured)
+        gate = _gate(name, mode, limit, *_measured(name, accuracy, speed, live, not_timed))
         gates.append(_fail_lost(gate, accuracy, live))
     return (_finite_logits_gate(mode, accuracy), *gates)
 
@@ -185,10 +182,11 @@ def _measured(
     accuracy: AccuracyResult | None,
     speed: SpeedResult | None,
     live: LiveResult | None,
+    not_timed: str,
 ) -> tuple[float, str]:
     """A gate's value and, where there is no value, the reason."""
     if name == "speedup":
-        return (math.nan if speed is None else speed.speedup), ""
+        return (math.nan, not_timed) if speed is None else (speed.speedup, "")
     if name in LIVE_GATES:
         if live is None:
             return math.nan, "live behaviour was not measured"

@@ -11,6 +11,11 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from pkecho_edge.calibration.quantize import quantize_onnx
+from pkecho_edge.data.sources import phantoms
+from pkecho_edge.data.standard import CALIBRATION_SEEDS, TUNING_SEEDS
+from pkecho_edge.lowering.onnx_export import export_clip_onnx
+from pkecho_edge.model.checkpoint import default_checkpoint_path, load_checkpoint
 from pkecho_edge.targets.tensorrt_graphs import (
     STRONG_OPSET,
     WEIGHTS,
@@ -83,6 +88,40 @@ def test_typed_int8_costs_no_more_than_int8(written: Path, lowered: Lowered) -> 
     assert differ["int8-typed"] < 1.3 * differ["int8"] + 1e-4
 
 
+@pytest.mark.slow
+def test_what_each_graph_costs(tmp_path: Path) -> None:
+    """Prints the figures of decision 11: pixels that differ from the lowered graph, at 128x128."""
+    clips = list(phantoms(CALIBRATION_SEEDS[:8], (128, 128)))
+    trial = list(phantoms(TUNING_SEEDS[:16], (128, 128)))
+    network = load_checkpoint(default_checkpoint_path())
+    source, quantized = tmp_path / "clip.onnx", tmp_path / "clip.qdq.onnx"
+    export_clip_onnx(network, (128, 128), source, clips[0].frames)
+    quantize_onnx(source, clips, quantized, "tensorrt")
+    floats, model = onnx.load(source), onnx.load(quantized)
+    models = {"int8": weak_graph(model, floats), "int8-typed": strong_graph(model)}
+    models |= {"fp32": weak_graph(floats), "fp16": strong_graph(floats)}
+    write_graphs(models, tmp_path)
+    level = onnxruntime.GraphOptimizationLevel
+    differ = {}
+    for name in models:
+        for kind, optimized in (("as written", False), ("optimized", True)):
+            settings = onnxruntime.SessionOptions()
+            settings.log_severity_level = 3  # errors only
+            settings.graph_optimization_level = (
+                level.ORT_ENABLE_ALL if optimized else level.ORT_DISABLE_ALL
+            )
+            masks = []
+            for path in (source, tmp_path / f"{name}.onnx"):
+                session = onnxruntime.InferenceSession(path, settings)
+                found = [session.run(None, {"frames": clip.frames})[0] > 0 for clip in trial]
+                masks.append(np.stack(found))
+            differ[name, kind] = 100 * float(np.mean(masks[0] != masks[1]))
+            print(f"{name}, {kind}: {differ[name, kind]:.4f} % of pixels differ from FP32")
+    assert differ["fp32", "as written"] == 0
+    assert differ["fp16", "as written"] < 0.01
+    assert differ["int8-typed", "as written"] < 1.3 * differ["int8", "as written"]
+
+
 def test_weak_graphs_have_what_tensorrt_8_5_has(written: Path) -> None:
     for name in ("clip.int8", "clip.fp32"):
         model = onnx.load(written / f"{name}.onnx")
@@ -147,7 +186,7 @@ def test_equal_graphs_give_equal_bytes(lowered: Lowered, tmp_path: Path) -> None
 def test_the_nodes_to_keep_in_fp32_are_named(lowered: Lowered) -> None:
     model = weak_graph(onnx.load(lowered.floats["stream"]))
 
-    named = float32_nodes({"stream.fp32": model})["stream"]
+    named = float32_nodes(model)
 
     assert "/upsamplers.0/neighbours.0/Exp" in named
     assert "/head/rounds.0.0/feature_norm/LayerNormalization/mean" in named
