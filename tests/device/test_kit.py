@@ -195,6 +195,7 @@ def test_a_build_that_takes_too_much_memory_is_stopped(kit: Kit, tmp_path: Path)
     assert outcome.code == 5
     assert "more than the 300 MB it may" in outcome.err
     assert not list((tmp_path / "plans").glob("*.plan"))
+    assert not list((tmp_path / "plans").glob("*.partial"))
 
 
 def test_a_builder_that_gives_up_says_why(kit: Kit) -> None:
@@ -243,6 +244,11 @@ def _change(**changes: str) -> object:
 BAD = {
     "no TensorRT": (_remove_tensorrt, 5, "TensorRT's Python package cannot be imported"),
     "an old TensorRT": (_change(STAND_IN_VERSION="8.4.1"), 5, "this is TensorRT 8.4.1"),
+    "a TensorRT older than the profile's": (
+        _change(STAND_IN_VERSION="8.5.1.7"),
+        5,
+        "profile orin-jetpack5 is for TensorRT 8.5.2, this is 8.5.1.7",
+    ),
     "no driver": (_change(PKECHO_CUDA_LIBRARY="/nowhere.so"), 5, "there is no NVIDIA driver"),
     "no GPU": (_change(FAKE_NO_GPU="1"), 5, "no GPU is there"),
     "too little memory": (_change(FAKE_FREE_MB="100"), 5, "100 MB of GPU memory are free"),
