@@ -15,8 +15,15 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
-__all__ = ["FolderBusy", "exclusive_folder", "scratch_folder", "write_atomically"]
+__all__ = [
+    "FolderBusy",
+    "atomic_file",
+    "exclusive_folder",
+    "scratch_folder",
+    "write_atomically",
+]
 
 _PARTIAL = ".partial"
 _WRITING = ".pkecho.writing"
@@ -29,7 +36,18 @@ class FolderBusy(Exception):
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Write `data` beside `path`, flush it to the disk, and rename it into place.
+    """Write `data` as `atomic_file` does.
+
+    Raises:
+        OSError: the folder cannot be written, or the disk is full.
+    """
+    with atomic_file(path) as file:
+        file.write(data)
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[IO[bytes]]:
+    """A file beside `path`, that is flushed to the disk and renamed into place at the end.
 
     Missing parent folders are made. A failure leaves no partial file and an older file as it was;
     what a kill leaves, the next write of the same file deletes.
@@ -45,7 +63,7 @@ def write_atomically(path: Path, data: bytes) -> None:
     ) as file:
         try:
             _lock(file.fileno())
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
             Path(file.name).chmod(0o644)

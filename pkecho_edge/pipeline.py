@@ -10,7 +10,7 @@ From the export on every stage fills a folder that is found again by the hash of
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
@@ -27,9 +27,11 @@ from pkecho_edge.calibration.calibration_set import CalibrationSet
 from pkecho_edge.clip_roles import calibration_clips_of, trial_clips_of
 from pkecho_edge.data.clip import Clip
 from pkecho_edge.data.sources import ClipSource
+from pkecho_edge.device.here import device_here, run_kit
 from pkecho_edge.device.pack import PackClip, write_pack
 from pkecho_edge.device.result import read_result
 from pkecho_edge.errors import CalibrationError, UsageError
+from pkecho_edge.files import scratch_folder
 from pkecho_edge.measuring import (
     Side,
     VerifyResult,
@@ -49,7 +51,8 @@ from pkecho_edge.verify.gates import DEFAULT_LIMITS
 if TYPE_CHECKING:
     from pkecho_edge.model.network import PKEchoNet
 
-__all__ = ["CompileResult", "VerifyResult", "compile", "pack", "report_folder", "verify"]
+__all__ = ["CompileResult", "VerifyResult", "compile", "measure_in_place", "pack"]
+__all__ += ["report_folder", "result_file", "verify"]
 
 
 KIT = "pkecho_device.py"
@@ -252,25 +255,85 @@ def pack(
     opened = open_bundle(bundle).bundle  # hashes alone: no engine is loaded
     network = _baseline_of(opened, baseline, cache)
     used = CalibrationSet.parse(opened.read(f"{MODEL}/calibration.json"), opened.path)
-    packed: dict[str, list[PackClip]] = {}
-    for mode in (entry.mode for entry in opened.manifest.engines):
+
+    def packed(mode: str) -> Iterator[PackClip]:
         source = replace(data, length=network.config.frames, live=mode == "stream")
         run = baseline_stream_runner(network) if source.live else baseline_runner(network)
         observer.start(f"{mode}: the baseline's masks", None)
-        packed[mode] = []
+        count = 0
         for clip in source:
             used.check_disjoint([clip])
-            packed[mode].append(PackClip(clip, run(clip.frames)[:, 0] > 0))
+            yield PackClip(clip, run(clip.frames)[:, 0] > 0)
+            count += 1
             observer.advance()
-        observer.done(f"{len(packed[mode])} clips")
+        observer.done(f"{count} clips")
+
     write_pack(
         path,
-        packed,
+        {entry.mode: packed(entry.mode) for entry in opened.manifest.engines},
         bundle_id=opened.manifest.bundle_id,
         checkpoint_sha256=opened.manifest.lineage.checkpoint_sha256,
         window=network.config.frames,
         torchscript=traced_baseline(network, opened.manifest.preprocessing.size),
     )
+
+
+def measure_in_place(
+    bundle: Path,
+    data: ClipSource,
+    *,
+    baseline: Path | None = None,
+    limits: Mapping[str, float] = DEFAULT_LIMITS,
+    cache: Path | None = None,
+    observer: Observer | None = None,
+    rounds: int = 200,
+    say: Callable[[str], object] = len,
+) -> VerifyResult | None:
+    """Where this machine is the bundle's device: build its plans, and score and time them here.
+
+    The kit's result lies beside the bundle afterwards, NAME.pkb.result.json, and so does the
+    report, NAME.report; what was there of an earlier run is replaced. The bundle is not touched.
+
+    Args:
+        bundle, data, baseline, limits, cache, observer: as `verify`.
+        rounds: timed calls of each plan.
+        say: hears the kit's lines, of building above all.
+
+    Returns:
+        what `verify` says of the plans that were chosen; None where TensorRT, a GPU, or those of
+        the bundle's profile are missing, or the bundle needs no kit.
+
+    Raises:
+        AccuracyGateFailed: no plan of a mode holds.
+        EnvironmentMismatch: no plan can be built.
+        and what `verify` raises.
+    """
+    observer = observer or SilentObserver()
+    kit = bundle / DEVICE / KIT
+    found = device_here(kit) if kit.is_file() else None
+    if found is None:
+        return None
+    result = result_file(bundle)
+    with scratch_folder(result.absolute().parent, result.name) as scratch:
+        pack(bundle, data, scratch / "pack.npz", baseline=baseline, cache=cache, observer=observer)
+        observer.start("plans, on this device", None)
+        run_kit(kit, scratch / "pack.npz", result, say, rounds)
+        observer.done(found)
+    return verify(
+        bundle,
+        data,
+        baseline=baseline,
+        limits=limits,
+        merge=result,
+        cache=cache,
+        observer=observer,
+    )
+
+
+def result_file(bundle: Path) -> Path:
+    """Where the device kit's result lies by default: NAME.pkb.result.json beside NAME.pkb."""
+    bundle = bundle.absolute()
+    return bundle.with_name(f"{bundle.name}.result.json")
 
 
 def _baseline_of(bundle: Bundle, given: Path | None, cache: Path | None) -> PKEchoNet:

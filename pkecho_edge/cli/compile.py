@@ -79,6 +79,13 @@ def compile_(
     restore: RestoreOption = True,
     keep_float: KeepFloatOption = None,
     gates: GatesOption = None,
+    in_place: Annotated[
+        bool,
+        typer.Option(
+            "--in-place/--no-in-place",
+            help="Where this machine is the device: build, score and time its plans as well.",
+        ),
+    ] = True,
     seed: ClipSeedOption = 0,
     out: Annotated[
         Path | None, typer.Option(help="The bundle; default: NAME-TARGET.pkb here.", metavar="PKB")
@@ -124,21 +131,32 @@ def compile_(
             overwrite=overwrite,
             observer=bars,
         )
-    verification_result = result.verification
+        here = None
+        if in_place:
+            here = pipeline.measure_in_place(
+                out,
+                verification,
+                baseline=source,
+                limits=limits,
+                observer=bars,
+                say=lambda line: bars.describe(plain(line)),
+            )
+    reports = out / "reports" if here is None else pipeline.report_folder(out)
+    found = here or result.verification
     if not quiet:
-        console.print(render_table(verification_result.report))
+        console.print(render_table(found.report))
         console.print(f"Bundle:  {plain(out)}")
-        print_reports(out / "reports")
+        print_reports(reports)
         on = "" if data is None else f" --data {plain(data)}"
         kit = out / "device" / "pkecho_device.py"
-        after = f"python3 {plain(kit)}, on the device" if kit.is_file() else ""
+        after = f"python3 {plain(kit)}, on the device" if kit.is_file() and not here else ""
+        if here:
+            after = f"pkecho-edge verify {plain(out)}{on} --merge {plain(out.name)}.result.json"
         after = after or f"pkecho-edge verify {plain(out)}{on}"
         console.print(f"Next:    {after}", soft_wrap=True)
     if json:  # the last to fail: by now the reader knows that the bundle is there
-        write_json(json, verification_result.report.to_dict())
-    check_gates(
-        verification_result.gates, path=out / "reports" / "report.json", allow_incomplete=True
-    )
+        write_json(json, found.report.to_dict())
+    check_gates(found.gates, path=reports / "report.json", allow_incomplete=True)
 
 
 def parse_modes(text: str) -> tuple[str, ...]:

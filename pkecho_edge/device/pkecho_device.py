@@ -15,8 +15,11 @@ of a pack, and the fastest that holds accuracy is chosen. The result goes into o
 In the cache lie MODE-PRECISION.json, a record, and the plan that it names. A record is written
 after its plan and replaced in one step, so a kill at any moment leaves the old plan or the new one.
 
-Exit codes: 0 done; 2 usage; 3 no plan holds accuracy, or a self-test failed; 5 the environment: no
-TensorRT, another version or device, memory, a folder; 6 integrity: a file is not the bundle's.
+A precision that cannot be built or loaded is reported, and the run goes on with the others.
+
+Exit codes: 0 done; 1 a defect of the kit; 2 usage; 3 no plan holds accuracy, or a self-test failed;
+5 the environment: no TensorRT, another version or device, memory, a folder, no plan at all;
+6 integrity: a file is not the bundle's; 7 the pack cannot be used; 130 Ctrl-C; 143 SIGTERM.
 """
 
 from __future__ import annotations
@@ -36,6 +39,7 @@ import signal
 import subprocess
 import sys
 import time
+import traceback
 import zipfile
 import zlib
 from pathlib import Path
@@ -45,21 +49,33 @@ import numpy as np
 
 RECORD_SCHEMA = "pkecho-edge/plan/1"
 RESULT_SCHEMA = "pkecho-edge/device-result/1"
-PACK_SCHEMA = "pkecho-edge/pack/1"
+PACK_SCHEMA = "pkecho-edge/pack/2"
 RECIPE_SCHEMA = "pkecho-edge/recipe/1"
+CHOSEN = "chosen.json"
 DTYPES = {"u8": np.uint8, "f32": np.float32}
 FIRST_PLAUSIBLE = 1704067200  # 2024-01-01: a device without a battery starts in 1970
 
 Json = Dict[str, Any]
-USAGE, ACCURACY, ENVIRONMENT, INTEGRITY = 2, 3, 5, 6
+DEFECT, USAGE, ACCURACY, ENVIRONMENT, INTEGRITY, INPUT = 1, 2, 3, 5, 6, 7
 
 
 class KitError(Exception):
     """One line for the user: what is wrong, and what to do; and the exit code."""
 
     def __init__(self, code: int, what: str, remedy: str) -> None:
-        super().__init__(" ".join(f"{what}. {remedy}".split()))
+        what = one_line(what)
+        super().__init__(f"{what}. {remedy}")
         self.code, self.what, self.remedy = code, what, remedy
+
+
+class PlanError(KitError):
+    """One plan cannot be had: the others may still be."""
+
+
+def one_line(text: str) -> str:
+    """Printable and of bearable length, whatever a library said."""
+    line = "".join(c if c.isprintable() else "?" for c in " ".join(text.split()))
+    return line if len(line) <= 360 else line[:357] + "..."
 
 
 # ---------------------------------------------------------------------------------------- files
@@ -243,6 +259,24 @@ class Cuda:
         self.call("cuStreamCreate", ctypes.byref(stream), 1)
         return int(stream.value or 0)
 
+    def event(self) -> int:
+        """A mark to put into a queue."""
+        event = ctypes.c_void_p()
+        self.call("cuEventCreate", ctypes.byref(event), 0)
+        return int(event.value or 0)
+
+    def mark(self, event: int, stream: int) -> None:
+        """The event happens when the queue comes to it."""
+        self.call("cuEventRecord", ctypes.c_void_p(event), ctypes.c_void_p(stream))
+
+    def between(self, start: int, end: int) -> float:
+        """Milliseconds from one event to another, of a queue that was waited for."""
+        taken = ctypes.c_float()
+        self.call(
+            "cuEventElapsedTime", ctypes.byref(taken), ctypes.c_void_p(start), ctypes.c_void_p(end)
+        )
+        return taken.value
+
     def wait(self, stream: int) -> None:
         """Until all in the queue is done."""
         self.call("cuStreamSynchronize", ctypes.c_void_p(stream))
@@ -369,9 +403,13 @@ def build_one(spec: Json) -> bytes:
     network = builder.create_network(flags)
     parser = trt.OnnxParser(network, logger)
     if not parser.parse_from_file(spec["graph"]):
-        errors = [parser.get_error(index) for index in range(parser.num_errors)]
-        text = "; ".join(f"node {e.node()}: {e.desc()}" for e in errors[:3])
-        what = "TensorRT {} cannot parse {} ({})".format(trt.__version__, spec["graph"], text)
+        errors = [parser.get_error(index) for index in range(min(parser.num_errors, 3))]
+        nodes = node_names(Path(spec["graph"]).read_bytes())
+        named = [nodes[e.node()] if 0 <= e.node() < len(nodes) else "the graph" for e in errors]
+        text = "; ".join(f"{name}: {error.desc()}" for name, error in zip(named, errors))
+        what = "TensorRT {} cannot parse {} ({})".format(
+            trt.__version__, Path(spec["graph"]).name, text or "; ".join(said[-3:])
+        )
         raise KitError(ENVIRONMENT, what, "Report it with this line")
     config = builder.create_builder_config()
     configure(trt, config, network, spec)
@@ -386,6 +424,51 @@ def build_one(spec: Json) -> bytes:
     with contextlib.suppress(OSError):  # it only saves time
         write_whole(cache, bytes(memoryview(config.get_timing_cache().serialize())))
     return bytes(memoryview(plan))
+
+
+def node_names(model: bytes) -> list[str]:
+    """ "/head/Conv (Conv)" for every node of an ONNX file, in order; [] where it cannot be read.
+
+    A parser gives a node's number only. In ONNX's protocol buffers field 7 of a model is its graph,
+    field 1 of that a node, fields 3 and 4 of that its name and its operator.
+    """
+    names = []
+    with contextlib.suppress(IndexError, ValueError):
+        for graph in fields_of(model, 7):
+            for node in fields_of(graph, 1):
+                name, kind = (b"".join(fields_of(node, field)) for field in (3, 4))
+                names.append("{} ({})".format(name.decode(errors="replace"), kind.decode()))
+    return names
+
+
+def fields_of(message: bytes, wanted: int) -> Iterator[bytes]:
+    """What lies in a message's length-delimited fields of one number."""
+    at = 0
+    while at < len(message):
+        tag, at = varint(message, at)
+        kind = tag & 7
+        if kind == 2:
+            length, at = varint(message, at)
+            if tag >> 3 == wanted:
+                yield message[at : at + length]
+            at += length
+        elif kind == 0:
+            _, at = varint(message, at)
+        elif kind in (1, 5):
+            at += 8 if kind == 1 else 4
+        else:
+            raise ValueError("no protocol buffer")
+
+
+def varint(message: bytes, at: int) -> tuple[int, int]:
+    """A number of seven bits a byte, and where it ends."""
+    value = shift = 0
+    while True:
+        byte = message[at]
+        value |= (byte & 127) << shift
+        at, shift = at + 1, shift + 7
+        if byte < 128:
+            return value, at
 
 
 def configure(trt: Any, config: Any, network: Any, spec: Json) -> None:
@@ -457,16 +540,19 @@ def watch_progress(trt: Any, config: Any) -> None:
 
 def child_main(path: str) -> int:
     """`--build-one SPEC`: build, and write the plan beside the spec; 0 when it is whole."""
+    spec = json.loads(Path(path).read_text())
     if sys.platform == "linux":  # the child dies with its parent
         with contextlib.suppress(OSError, AttributeError):
             ctypes.CDLL(None).prctl(1, signal.SIGKILL)
-    spec = json.loads(Path(path).read_text())
+        if os.getppid() != spec["parent"]:  # which was gone before it could be asked for
+            return ENVIRONMENT
     try:
         write_whole(Path(spec["out"]), build_one(spec))
-    except KitError as error:
-        write_whole(
-            Path(spec["failure"]), json.dumps([error.code, error.what, error.remedy]).encode()
-        )
+    except (KitError, OSError) as error:
+        if not isinstance(error, KitError):
+            error = KitError(ENVIRONMENT, f"a file failed ({error})", "Free disk space")
+        words = json.dumps([error.code, error.what, error.remedy])
+        write_whole(Path(spec["failure"]), words.encode())
         return error.code
     return 0
 
@@ -489,14 +575,28 @@ class Cache:
             folder.mkdir(parents=True, exist_ok=True)
             self._lock = open(str(folder / "lock"), "a")  # noqa: SIM115  # held to the end
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            for left in folder.glob("*.partial"):
-                left.unlink()
+            self._sweep()
         except BlockingIOError as error:
             what = f"another kit works in {folder}"
             raise KitError(ENVIRONMENT, what, "Wait for it, or give another --cache") from error
         except OSError as error:
             what = f"{folder} cannot be written ({error.strerror})"
             raise KitError(ENVIRONMENT, what, "Give a --cache that can") from error
+
+    def close(self) -> None:
+        """Let the next kit in; the end of the process does so, too."""
+        if self._lock is not None:
+            self._lock.close()
+
+    def _sweep(self) -> None:
+        """What a killed run left: unfinished files, and plans that no record names."""
+        for left in self.folder.glob("*.partial"):
+            left.unlink()
+        for plan in self.folder.glob("*.plan"):
+            found = re.fullmatch(r"(clip|stream)-(int8|fp16|fp32)-[0-9a-f]{12}\.plan", plan.name)
+            record = self.record(found.group(1), found.group(2)) if found else None
+            if found and (record is None or record["plan"] != plan.name):
+                plan.unlink()
 
     def timings(self) -> Path:
         """TensorRT's own timings, of this version and GPU."""
@@ -513,6 +613,15 @@ class Cache:
             return found if known and plain and isinstance(found["key"], str) else None
         except (OSError, ValueError, KeyError, TypeError):
             return None
+
+    def chosen(self, bundle: Bundle) -> dict[str, str]:
+        """Mode -> precision of the last whole run; empty where there was none of this bundle."""
+        try:
+            found = json.loads((self.folder / CHOSEN).read_text())
+            mine = found["bundle_id"] == bundle.identity
+            return {m: str(found["modes"][m]) for m in bundle.modes if m in found["modes"] and mine}
+        except (OSError, ValueError, KeyError, TypeError):
+            return {}
 
     def plan(self, record: Json) -> bytes | None:
         """A plan's bytes, None where they are not the record's."""
@@ -566,6 +675,13 @@ class Plan:
         self.masks: list[Json] = []
         self.runner: Any = None
 
+    @classmethod
+    def failed(cls, mode: str, precision: str, graph: str, error: KitError) -> Plan:
+        """A plan that there is not, and why."""
+        plan = cls(mode, precision, graph, {}, b"")
+        plan.error = error.what
+        return plan
+
     @property
     def usable(self) -> bool:
         """Whether its self-test passed."""
@@ -579,9 +695,9 @@ class Plan:
             "graph": self.graph,
             "built": self.built,
             "build_s": round(self.build_s, 3),
-            "bytes": self.record["bytes"],
-            "sha256": self.record["sha256"],
-            "key": self.record["key"],
+            "bytes": self.record.get("bytes"),
+            "sha256": self.record.get("sha256"),
+            "key": self.record.get("key"),
             "self_test": self.self_test,
             "latency": self.latency,
             "accuracy": self.accuracy,
@@ -600,8 +716,9 @@ class Kit:
         self.cuda = Cuda()
         self.facts = device_facts(self.cuda, self.trt)
         self.warnings += check_device(self.bundle.profile, self.facts)
-        folder = options.cache or Path.home() / ".cache" / "pkecho-edge" / self.bundle.identity
-        self.cache = Cache(folder, self.facts, read_only=options.no_build)
+        if not options.self_test:
+            options.result = result_file(self.bundle, options)
+        self.cache = Cache(cache_folder(self.bundle, options), self.facts, options.no_build)
         self.strong = is_strong(self.trt)
 
     def say(self, text: str) -> None:
@@ -611,17 +728,53 @@ class Kit:
 
     # -- plans
 
-    def plans(self) -> list[Plan]:
-        """Every plan that was asked for, from the cache or built now."""
-        found = []
+    def wanted(self) -> list[tuple[str, str]]:
+        """Mode and precision: those asked for; for a self-test those chosen; else the profile's."""
+        chosen = self.cache.chosen(self.bundle) if self.options.self_test else {}
+        every = self.options.precisions or self.bundle.profile["precisions"]
+        pairs = []
         for mode in self.bundle.modes:
-            for precision in self.options.precisions or self.bundle.profile["precisions"]:
-                if precision not in self.bundle.modes[mode]["graphs"]:
-                    what = f"the bundle has no {precision} graphs"
-                    have = ", ".join(self.bundle.profile["precisions"])
-                    raise KitError(USAGE, what, f"It has {have}")
-                found.append(self.plan(mode, precision))
-        return found
+            known = mode in chosen and not self.options.precisions
+            pairs += [(mode, name) for name in ([chosen[mode]] if known else every)]
+        for mode, precision in pairs:
+            if precision not in self.bundle.modes[mode]["graphs"]:
+                have = ", ".join(self.bundle.profile["precisions"])
+                raise KitError(USAGE, f"the bundle has no {precision} graphs", f"It has {have}")
+        return pairs
+
+    def plans(self) -> list[Plan]:
+        """Every plan that is wanted, from the cache or built now, loaded and tested."""
+        return [self.tested(self.plan(*pair)) for pair in self.wanted()]
+
+    def tested(self, plan: Plan) -> Plan:
+        """Loaded and held to the golden vectors; one of an earlier run that fails is built anew."""
+        if plan.error is None:
+            try:
+                self.load(plan)
+            except PlanError as error:
+                if self.options.no_build:
+                    raise
+                if not plan.built:
+                    self.say(f"{plan.mode} {plan.precision}: {error.what}; it is built again")
+                    graph = self.bundle.graph(plan.mode, plan.precision, self.strong)
+                    again = self.build(plan.mode, plan.precision, graph)
+                    return self.tested(again)
+                plan.error = error.what
+            else:
+                plan.self_test = self_test(self.bundle, plan)
+                if not plan.usable:
+                    share = 100 * plan.self_test["pixels_differ_fraction"]
+                    plan.error = f"self-test failed: {share:.3f} % of pixels differ"
+        self.say("{} {}: {}".format(plan.mode, plan.precision, plan.error or "self-test passed"))
+        return plan
+
+    def load(self, plan: Plan) -> None:
+        """Onto the GPU.
+
+        Raises:
+            PlanError: TensorRT does not take it, or it is of another network.
+        """
+        plan.runner = Runner(self.trt, self.cuda, plan, self.bundle.modes[plan.mode])
 
     def plan(self, mode: str, precision: str) -> Plan:
         """From the cache where it is this device's and these graphs', else built."""
@@ -641,7 +794,7 @@ class Kit:
         if self.options.no_build:
             what = f"there is no {mode} {precision} plan in {self.cache.folder}"
             raise KitError(ENVIRONMENT, what, "Run the kit without --no-build and --self-test")
-        return self.build(mode, precision, graph, spec)
+        return self.build(mode, precision, graph)
 
     def refuse_or_say(self, mode: str, precision: str, record: Json) -> None:
         """A plan from elsewhere is not used: rejected, or built anew."""
@@ -675,13 +828,14 @@ class Kit:
         key = hashlib.sha256(canonical(matters)).hexdigest()
         return dict(how, graph=str(graph), key=key, timing_cache=str(self.cache.timings()))
 
-    def build(self, mode: str, precision: str, graph: Path, spec: Json) -> Plan:
-        """In a child below the memory cap."""
+    def build(self, mode: str, precision: str, graph: Path) -> Plan:
+        """In a child below the memory cap; a plan with an error where TensorRT builds none."""
+        spec = self.spec(mode, precision, graph)
         name = f"{mode}-{precision}"
         base = self.cache.folder / name
         out, failure = Path(str(base) + ".built.partial"), Path(str(base) + ".failed.partial")
         request = Path(str(base) + ".spec.partial")
-        full = dict(spec, out=str(out), failure=str(failure))
+        full = dict(spec, out=str(out), failure=str(failure), parent=os.getpid())
         try:
             request.write_text(json.dumps(full))
         except OSError as error:
@@ -699,6 +853,8 @@ class Kit:
             record = {"key": spec["key"], "facts": identity_of(self.facts), "graph": graph.name}
             plan = Plan(mode, precision, graph.name, {}, data)
             plan.record = self.cache.commit(mode, precision, data, record)
+        except PlanError as error:
+            return Plan.failed(mode, precision, graph.name, error)
         except OSError as error:
             what = f"the plan cannot be kept in {self.cache.folder} ({error.strerror})"
             raise KitError(ENVIRONMENT, what, "Free disk space, or give another --cache") from error
@@ -721,9 +877,14 @@ class Child:
         """Its exit code.
 
         Raises:
-            KitError: it, or the machine, ran out of the memory it may have.
+            PlanError: it, or the machine, ran out of the memory it may have.
         """
-        process = subprocess.Popen(self._command)
+        process = subprocess.Popen(
+            self._command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            start_new_session=True,  # Ctrl-C reaches the parent, which ends the child
+        )
         start, told = time.monotonic(), time.monotonic()
         try:
             while True:
@@ -743,9 +904,9 @@ class Child:
         again = "Stop other programs, or give more with --memory-mb"
         if used > self._cap_mb:
             what = f"building takes {used} MB, more than the {self._cap_mb} MB it may"
-            raise KitError(ENVIRONMENT, what, again)
+            raise PlanError(ENVIRONMENT, what, again)
         if left is not None and left < 128:
-            raise KitError(ENVIRONMENT, f"the device has only {left} MB left", again)
+            raise PlanError(ENVIRONMENT, f"the device has only {left} MB left", again)
 
 
 def resident_mb(pid: int) -> int:
@@ -768,14 +929,15 @@ def available_mb() -> int | None:
     return None
 
 
-def build_error(name: str, code: int, failure: Path) -> KitError:
+def build_error(name: str, code: int, failure: Path) -> PlanError:
     """What the child left word of, or that it died."""
     try:
         left, what, remedy = json.loads(failure.read_text())
-        return KitError(int(left), str(what), str(remedy))
+        return PlanError(int(left), str(what), str(remedy))
     except (OSError, ValueError):
-        what = f"building {name} ended with {code}"
-        return KitError(ENVIRONMENT, what, "Free memory and run the kit again")
+        how = f"was killed by signal {-code}" if code < 0 else f"ended with {code}"
+        what = f"building {name} {how}"
+        return PlanError(ENVIRONMENT, what, "Free memory and run the kit again")
 
 
 # -------------------------------------------------------------------------------------- running
@@ -792,8 +954,11 @@ class Runner:
         if self._engine is None:
             words = "; ".join(said[-2:]) or "TensorRT gives no reason"
             what = f"the {plan.mode} {plan.precision} plan cannot be loaded ({words})"
-            raise KitError(ENVIRONMENT, what, "Run the kit with --rebuild")
+            raise PlanError(ENVIRONMENT, what, "Run the kit with --rebuild")
         self._context = self._engine.create_execution_context()
+        if self._context is None:
+            what = f"there is no memory to run the {plan.mode} {plan.precision} plan"
+            raise PlanError(ENVIRONMENT, what, "Free the GPU's memory")
         self._specs = {s["name"]: s for s in [*mode["inputs"], *mode["outputs"]]}
         self._check()
         self._memory = {name: cuda.allocate(self._bytes(name)) for name in self._specs}
@@ -804,6 +969,7 @@ class Runner:
         self.is_stream = self.frame_name == "frame"
         self.given = cuda.pinned(frame["shape"], np.uint8)
         self.logits = cuda.pinned(self._specs["logits"]["shape"], np.float32)
+        self._marks = cuda.event(), cuda.event()
         self._histories = ["history", "history_out"]
         if self.is_stream:
             self._seed = cuda.pinned(self._specs["history"]["shape"], np.float32)
@@ -823,15 +989,21 @@ class Runner:
         expected = {n: (s["dtype"], tuple(s["shape"])) for n, s in self._specs.items()}
         if found != expected:
             what = f"the plan's tensors are {found}, not {expected}"
-            raise KitError(INTEGRITY, what, "Run the kit with --rebuild")
+            raise PlanError(INTEGRITY, what, "Run the kit with --rebuild")
 
     def infer(self) -> None:
         """`given` in, `logits` out; a stream's history stays where it is."""
         self.cuda.upload(self._memory[self.frame_name], self.given, self.queue)
+        self.cuda.mark(self._marks[0], self.queue)
         if not self._context.execute_async_v3(self.queue):
             raise KitError(ENVIRONMENT, "TensorRT could not run the plan", "Restart the device")
+        self.cuda.mark(self._marks[1], self.queue)
         self.cuda.download(self.logits, self._memory["logits"], self.queue)
         self.cuda.wait(self.queue)
+
+    def gpu_ms(self) -> float:
+        """What the GPU took for the last inference, without the copies."""
+        return self.cuda.between(*self._marks)
 
     def advance(self) -> None:
         """One frame of a stream: infer, and swap the histories."""
@@ -913,16 +1085,22 @@ def time_plans(plans: list[Plan], rounds: int, baseline: Callable[[], None] | No
     calls = [plan.runner.advance if plan.runner.is_stream else plan.runner.infer for plan in plans]
     every = [*calls, *([baseline] if baseline else [])]
     taken: list[list[int]] = [[] for _ in every]
+    inside: list[list[float]] = [[] for _ in plans]
     for turn in range(rounds + 3):
         for index, call in enumerate(every):
             call()
             start = time.perf_counter_ns()
             call()
+            wall = time.perf_counter_ns() - start
             if turn >= 3:
-                taken[index].append(time.perf_counter_ns() - start)
-    for plan, values in zip(plans, taken):
+                taken[index].append(wall)
+                if index < len(plans):
+                    inside[index].append(plans[index].runner.gpu_ms())
+    for plan, values, gpu in zip(plans, taken, inside):
         results = 1 if plan.runner.is_stream else plan.runner.given.shape[0]
         plan.latency = latency_of(values, results)
+        plan.latency["gpu_ms_p50"] = float(np.percentile(gpu, 50))
+        plan.latency["gpu_ms_p99"] = float(np.percentile(gpu, 99))
     return taken[-1] if baseline else []
 
 
@@ -945,7 +1123,7 @@ def latency_of(nanoseconds: Sequence[int], results: int) -> Json:
     }
 
 
-def torch_baseline(pack: Pack | None) -> tuple[Callable[[], None] | None, str]:
+def torch_baseline(pack: Pack | None, frames: np.ndarray) -> tuple[Callable[[], None] | None, str]:
     """The FP32 network in PyTorch on this GPU as a call on one clip; or why there is none."""
     if pack is None or pack.torchscript is None:
         return None, "no pack with the PyTorch network was given"
@@ -961,13 +1139,12 @@ def torch_baseline(pack: Pack | None) -> tuple[Callable[[], None] | None, str]:
     try:
         load: Any = torch.jit.load  # type: ignore[attr-defined, unused-ignore]
         network = load(io.BytesIO(pack.torchscript), map_location="cuda").eval()
-        frames = torch.from_numpy(pack.clip_frames())
-        clip = frames[None].float().cuda() / 255
+        clip = torch.from_numpy(frames)[None].float() / 255
 
-        def run() -> None:
+        def run() -> None:  # copies to the GPU and back, as the plans'
             with torch.inference_mode():
-                network(clip)
-            torch.cuda.synchronize()
+                found = network(clip.cuda())
+                (found[-1] if isinstance(found, (list, tuple)) else found).cpu()
 
         run()
     except Exception as error:  # another version's file, memory
@@ -978,11 +1155,25 @@ def torch_baseline(pack: Pack | None) -> tuple[Callable[[], None] | None, str]:
 # --------------------------------------------------------------------------------------- scoring
 
 
+PACK_DAMAGE = (
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    EOFError,
+    MemoryError,
+    zlib.error,
+    zipfile.BadZipFile,
+)
+
+
 class Pack:
     """Clips with the baseline's masks and the truth, made by `pkecho-edge verify --pack`."""
 
     def __init__(self, path: Path, bundle: Bundle) -> None:
         remedy = "Make one with: pkecho-edge verify BUNDLE --pack FILE"
+        self._path = path
         try:
             self.sha256 = sha256_of(path)
             self._arrays = np.load(str(path), allow_pickle=False)
@@ -992,30 +1183,52 @@ class Pack:
             known = "baseline_torchscript" in self._arrays.files
             script = bytes(self._arrays["baseline_torchscript"]) if known else None
             self.torchscript: bytes | None = script
-        except (OSError, ValueError, KeyError, TypeError, zlib.error, zipfile.BadZipFile) as error:
-            raise KitError(7, f"{path} is no pack ({error})", remedy) from error
+            self._check(bundle)
+        except PACK_DAMAGE as error:
+            raise KitError(INPUT, f"{path} is no pack ({error})", remedy) from error
         if self.index["bundle_id"] != bundle.identity:
             what = "{} was made for bundle {}".format(path, self.index["bundle_id"])
-            raise KitError(7, what, f"Make one for this bundle, {bundle.identity}")
+            raise KitError(INPUT, what, f"Make one for this bundle, {bundle.identity}")
 
-    def clip_frames(self) -> np.ndarray:
-        """The first T frames, u8 [T, 1, H, W]."""
-        mode = next(iter(self.index["modes"]))
-        frames = self._arrays[mode + "_frames"][: int(self.index["window"])]
-        return np.ascontiguousarray(frames[:, None])
+    def _check(self, bundle: Bundle) -> None:
+        """The index fits the bundle, and every array of it is there and stored as it is."""
+        with zipfile.ZipFile(str(self._path)) as archive:
+            kinds = {item.filename: item.compress_type for item in archive.infolist()}
+        if any(kind != zipfile.ZIP_STORED for kind in kinds.values()):
+            raise ValueError("its arrays are compressed")
+        window = int(bundle.manifest["window"]["length"])
+        for mode, entries in self.index["modes"].items():
+            for number, entry in enumerate(entries):
+                length = int(entry["length"])
+                if length < 1 or (mode == "clip" and length != window):
+                    raise ValueError(f"a {mode} of {length} frames")
+                if not all(0 <= int(at) < length for at in entry["truth"]):
+                    raise ValueError("a labelled frame outside its clip")
+                names = [f"{mode}_{number}_{kind}.npy" for kind in ("frames", "baseline", "truth")]
+                if not kinds.keys() >= set(names):
+                    raise ValueError(f"{mode} {number} is missing")
 
     def clips(self, mode: str) -> Iterator[tuple[Json, np.ndarray, np.ndarray, np.ndarray]]:
-        """Entry, frames u8 [L, 1, H, W], baseline masks [L, H, W], truth of labelled frames."""
-        frames = self._arrays[mode + "_frames"]
-        baseline, truth = self._arrays[mode + "_baseline"], self._arrays[mode + "_truth"]
-        shape, at, labelled = frames.shape[1:], 0, 0
-        for entry in self.index["modes"][mode]:
-            length, known = int(entry["length"]), len(entry["truth"])
-            part = slice(at, at + length)
-            masks = unpacked(baseline[part], shape)
-            right = unpacked(truth[labelled : labelled + known], shape)
-            yield entry, np.ascontiguousarray(frames[part][:, None]), masks, right
-            at, labelled = at + length, labelled + known
+        """Entry, frames u8 [L, 1, H, W], baseline masks [L, H, W], truth of labelled frames.
+
+        One clip at a time is read: a pack may be larger than the device's memory.
+        """
+        for number, entry in enumerate(self.index["modes"].get(mode, [])):
+            try:
+                arrays = [
+                    self._arrays[f"{mode}_{number}_{k}"] for k in ("frames", "baseline", "truth")
+                ]
+                frames, baseline, truth = arrays
+                if frames.dtype != np.uint8 or frames.ndim != 3 or len(frames) != entry["length"]:
+                    raise ValueError(f"frames {frames.dtype} {frames.shape}")
+                shape = frames.shape[1:]
+                masks, right = unpacked(baseline, shape), unpacked(truth, shape)
+                if (len(masks), len(right)) != (len(frames), len(entry["truth"])):
+                    raise ValueError("masks that are fewer or more than the frames")
+            except PACK_DAMAGE as error:
+                what = f"{self._path}: {mode} {number} is damaged ({error})"
+                raise KitError(INPUT, what, "Make the pack again") from error
+            yield entry, np.ascontiguousarray(frames[:, None]), masks, right
 
 
 def unpacked(bits: np.ndarray, shape: Sequence[int]) -> np.ndarray:
@@ -1036,6 +1249,9 @@ def score(plan: Plan, pack: Pack, threshold: float) -> None:
     """Drift against the truth and agreement with the baseline; keeps the masks."""
     drifts, agreements, pixels = [], [], []
     for entry, frames, baseline, truth in pack.clips(plan.mode):
+        if frames.shape[1:] != plan.runner.given.shape[1:]:
+            what = f"the clips of the pack are {frames.shape[2:]}, the plan takes others"
+            raise KitError(INPUT, what, "Make the pack again for this bundle")
         masks = plan.runner.segment(frames)[:, 0] > threshold
         agreements.append(100 * float(dice(masks, baseline).mean()))
         pixels.append(100 * float((masks != baseline).mean()))
@@ -1096,7 +1312,10 @@ def choose(bundle: Bundle, plans: list[Plan]) -> tuple[dict[str, str], dict[str,
             for plan in mine:
                 why = plan.error or "; ".join(failed_gates(bundle, plan)) or "self-test failed"
                 words.append(f"{plan.precision}: {why}")
-            reason[mode] = "no plan holds: " + " | ".join(words)
+            tested = any(plan.self_test is not None for plan in mine)
+            reason[mode] = one_line(
+                ("no plan holds: " if tested else "no plan could be built: ") + " | ".join(words)
+            )
             continue
         best = min(held, key=lambda plan: plan.latency["ms_p50"] if plan.latency else math.inf)
         chosen[mode] = best.precision
@@ -1176,12 +1395,12 @@ def run(kit: Kit) -> int:
     for warning in kit.warnings:
         kit.say("warning: " + warning)
     plans = kit.plans()
-    for plan in plans:
-        test(kit, plan)
     baseline: Json | None = None
     baseline_reason = "not timed"
     if not kit.options.self_test:
-        call, baseline_reason = torch_baseline(pack)
+        call, baseline_reason = torch_baseline(
+            pack, golden_of(kit.bundle, next(iter(kit.bundle.modes)), "int8")[0]
+        )
         for mode in kit.bundle.modes:
             usable = [plan for plan in plans if plan.mode == mode and plan.usable]
             # one mode's rounds time the baseline: it is the same call in every mode
@@ -1191,28 +1410,19 @@ def run(kit: Kit) -> int:
             if taken:
                 results = int(kit.bundle.manifest["window"]["length"])
                 baseline = {"what": baseline_reason, "latency": latency_of(taken, results)}
-            for plan in usable if pack and mode in pack.index["modes"] else []:
+            for plan in usable if pack is not None and mode in pack.index["modes"] else []:
                 assert pack is not None
                 kit.say(f"{plan.mode} {plan.precision}: scoring")
                 score(plan, pack, kit.bundle.threshold)
     chosen, reason = choose(kit.bundle, plans)
     document = result_of(kit, plans, pack, baseline, baseline_reason, chosen, reason)
     finish(kit, plans, document)
-    if len(chosen) < len(kit.bundle.modes):
-        missing = next(mode for mode in kit.bundle.modes if mode not in chosen)
-        what = f"{missing}: {reason[missing]}"
-        raise KitError(ACCURACY, what, "Compile with other precisions, or report it")
+    for mode in kit.bundle.modes:
+        if mode not in chosen:
+            tested = any(p.self_test is not None for p in plans if p.mode == mode)
+            what, code = f"{mode}: {reason[mode]}", ACCURACY if tested else ENVIRONMENT
+            raise KitError(code, what, "Compile with other precisions, or report it")
     return 0
-
-
-def test(kit: Kit, plan: Plan) -> None:
-    """Load a plan and hold it to the golden vectors."""
-    plan.runner = Runner(kit.trt, kit.cuda, plan, kit.bundle.modes[plan.mode])
-    plan.self_test = self_test(kit.bundle, plan)
-    if not plan.usable:
-        share = 100 * plan.self_test["pixels_differ_fraction"]
-        plan.error = f"self-test failed: {share:.3f} % of pixels differ"
-    kit.say("{} {}: self-test {}".format(plan.mode, plan.precision, plan.error or "passed"))
 
 
 def finish(kit: Kit, plans: list[Plan], document: Json) -> None:
@@ -1222,15 +1432,40 @@ def finish(kit: Kit, plans: list[Plan], document: Json) -> None:
         print_table(plans, chosen, document["baseline"])
     if kit.options.self_test:
         return
-    target = kit.options.result or Path(kit.bundle.folder.name + ".result.json").absolute()
+    target = kit.options.result
+    kept = {"bundle_id": kit.bundle.identity, "modes": chosen}
     try:
         if not kit.options.no_build:
-            write_whole(kit.cache.folder / "chosen.json", json.dumps(chosen).encode())
+            write_whole(kit.cache.folder / CHOSEN, json.dumps(kept).encode())
         write_whole(target, json.dumps(document, allow_nan=False).encode())
     except OSError as error:
         what = f"{target} cannot be written ({error.strerror})"
         raise KitError(ENVIRONMENT, what, "Give another --result") from error
     kit.say(f"result: {target}")
+
+
+def cache_folder(bundle: Bundle, options: argparse.Namespace) -> Path:
+    """Where plans lie: never in the bundle, which must stay as it was signed."""
+    own = Path.home() / ".cache" / "pkecho-edge" / bundle.identity
+    folder = Path(os.path.abspath(str(options.cache or own)))
+    refuse_inside(bundle, folder, "--cache")
+    return folder
+
+
+def result_file(bundle: Bundle, options: argparse.Namespace) -> Path:
+    """Where the result goes: looked at before hours are spent on building."""
+    default = bundle.folder.name + ".result.json"
+    path = Path(os.path.abspath(str(options.result or default)))
+    refuse_inside(bundle, path, "--result")
+    if path.is_dir() or not os.access(str(path.parent), os.W_OK):
+        raise KitError(ENVIRONMENT, f"{path} cannot be written", "Give another --result")
+    return path
+
+
+def refuse_inside(bundle: Bundle, path: Path, option: str) -> None:
+    real = Path(os.path.realpath(str(path)))
+    if Path(os.path.realpath(str(bundle.folder))) in (real, *real.parents):
+        raise KitError(USAGE, f"{path} lies in the bundle", f"Give another {option}")
 
 
 def trtexec_lines(recipe: Json, strong: bool) -> list[str]:
@@ -1272,6 +1507,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     add("--no-build", action="store_true", help="take plans from the cache or fail")
     add("--rebuild", action="store_true", help="build even what is there")
     add("--self-test", action="store_true", help="load and test the plans of the cache, no more")
+    add("--check", action="store_true", help="look at bundle and device, build nothing, and end")
     add("--trtexec", action="store_true", help="print lines that build the same plans, and end")
     add("--quiet", action="store_true", help="print errors only")
     add("--debug", action="store_true", help="show the traceback of an error")
@@ -1301,6 +1537,8 @@ def main(arguments: Sequence[str]) -> int:
             strong = release(bundle.profile["tensorrt"]) >= (10,)
             print("\n".join([f"cd {bundle.folder}/engine", *trtexec_lines(bundle.recipe, strong)]))
             return 0
+        if options.check:
+            return check(options)
         return run(Kit(options))
     except KitError as error:
         if options.debug:
@@ -1310,6 +1548,24 @@ def main(arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         print("interrupted; what was built is kept", file=sys.stderr)
         return 130
+    except Exception as error:
+        if options.debug:
+            traceback.print_exc()
+        what = one_line(repr(error))
+        print(
+            f"error: a defect of the kit ({what}). Report it with --debug's words", file=sys.stderr
+        )
+        return DEFECT
+
+
+def check(options: argparse.Namespace) -> int:
+    """Whether the bundle is whole and this is the device that it is for."""
+    bundle, trt = Bundle(options.bundle), import_tensorrt()
+    facts = device_facts(Cuda(), trt)
+    for warning in check_device(bundle.profile, facts):
+        print("warning: " + warning, file=sys.stderr)
+    print(in_words(facts))
+    return 0
 
 
 if __name__ == "__main__":

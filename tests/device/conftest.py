@@ -93,12 +93,12 @@ def environment(driver: Path, tmp_path: Path) -> dict[str, str]:
 def kit(bundle: Path, environment: dict[str, str], tmp_path: Path) -> Kit:
     """Run the kit of the bundle; INT8 alone and few rounds unless told otherwise."""
 
-    def run(*arguments: object, **changes: str) -> Outcome:
+    def run(*arguments: object, precisions: str = "int8", **changes: str) -> Outcome:
         result = tmp_path / "result.json"
         result.unlink(missing_ok=True)
         words = [str(a) for a in arguments]
-        if "--precisions" not in words:
-            words += ["--precisions", "int8"]
+        if precisions and "--precisions" not in words:
+            words += ["--precisions", precisions]
         command = [sys.executable, bundle / "device" / "pkecho_device.py", "--rounds", "1"]
         command += ["--cache", tmp_path / "plans", "--result", result, *words]
         done = subprocess.run(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import contextlib
+import hashlib
 import json
 import os
 import shutil
@@ -10,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -199,10 +202,124 @@ def test_a_build_that_takes_too_much_memory_is_stopped(kit: Kit, tmp_path: Path)
 
 
 def test_a_builder_that_gives_up_says_why(kit: Kit) -> None:
-    outcome = kit(STAND_IN_FAIL="1")
+    outcome = kit(STAND_IN_FAIL=".onnx")
 
     assert outcome.code == 5
     assert "built no plan (Could not find any implementation for node conv1)" in outcome.err
+    assert outcome.result is not None
+    assert outcome.result["chosen"] == {}
+    assert outcome.result["reason"]["clip"].startswith("no plan could be built: int8: TensorRT")
+
+
+def test_a_precision_that_fails_does_not_end_the_run(kit: Kit, tmp_path: Path) -> None:
+    outcome = kit("--precisions", "int8,fp32", STAND_IN_FAIL="int8.onnx")
+
+    assert outcome.code == 0, outcome.err
+    assert outcome.result is not None
+    assert outcome.result["chosen"] == {"clip": "fp32", "stream": "fp32"}
+    failed = [plan for plan in outcome.result["plans"] if plan["precision"] == "int8"]
+    assert all("Could not find any implementation" in plan["error"] for plan in failed)
+    read = read_result(tmp_path / "result.json")  # the host takes it all the same
+    assert [plan.error is None for plan in read.plans] == [False, True, False, True]
+
+    # what is in use is what a device tests at its start
+    assert kit("--self-test", "--precisions", "int8").code == 5
+    chosen = kit("--self-test", precisions="")
+    assert chosen.code == 0, chosen.err
+    assert "clip fp32: self-test passed" in chosen.err
+    assert "int8" not in chosen.err
+
+
+def test_what_a_parser_does_not_know_is_named(kit: Kit) -> None:
+    outcome = kit(STAND_IN_REFUSE="Resize")
+
+    assert outcome.code == 5
+    line = next(line for line in outcome.err.splitlines() if "cannot parse" in line)
+    assert "clip.int8.onnx" in line
+    assert "(Resize): No importer for Resize" in line
+
+
+def test_a_plan_that_cannot_be_loaded_is_built_again(kit: Kit, tmp_path: Path) -> None:
+    """A driver that was updated without its version: only loading tells."""
+    assert kit().code == 0
+    (plan,) = (tmp_path / "plans").glob("clip-int8-*.plan")
+    record = tmp_path / "plans" / "clip-int8.json"
+    spoilt = plan.read_bytes().replace(b"8.5.2.2", b"8.5.2.1")
+    plan.write_bytes(spoilt)
+    named = json.loads(record.read_text())
+    record.write_text(json.dumps({**named, "sha256": hashlib.sha256(spoilt).hexdigest()}))
+
+    refused = kit("--no-build")
+    mended = kit()
+
+    assert refused.code == 5
+    assert "the clip int8 plan cannot be loaded" in refused.err
+    assert mended.code == 0, mended.err
+    assert builds(tmp_path) == 3
+
+
+def test_the_gpu_s_own_time_is_told_apart(kit: Kit) -> None:
+    outcome = kit("--rounds", "3")
+
+    assert outcome.result is not None
+    for plan in outcome.result["plans"]:
+        assert 0 < plan["latency"]["gpu_ms_p50"] <= plan["latency"]["ms_p50"]
+
+
+def test_a_check_looks_and_builds_nothing(kit: Kit, tmp_path: Path) -> None:
+    right, wrong = kit("--check"), kit("--check", FAKE_SM="90")
+
+    assert right.code == 0
+    assert right.out.strip() == "Stand-in (sm_87, TensorRT 8.5.2.2, driver 12.6)"
+    assert wrong.code == 5
+    assert not (tmp_path / "plans").exists()
+
+
+@pytest.mark.parametrize("option", ["--result", "--cache"])
+def test_nothing_is_written_into_the_bundle(kit: Kit, bundle: Path, option: str) -> None:
+    outcome = kit(option, bundle / "inside")
+
+    assert outcome.code == 2
+    assert "lies in the bundle" in outcome.err
+    assert not (bundle / "inside").exists()
+
+
+def test_a_result_that_cannot_be_written_is_told_before_building(kit: Kit, tmp_path: Path) -> None:
+    outcome = kit("--result", tmp_path / "nowhere" / "result.json")
+
+    assert outcome.code == 5
+    assert builds(tmp_path) == 0
+
+
+def test_a_child_does_not_outlive_a_killed_kit(
+    bundle: Path, environment: dict[str, str], tmp_path: Path
+) -> None:
+    command = [sys.executable, str(bundle / "device" / "pkecho_device.py"), "--quiet"]
+    command += ["--cache", str(tmp_path / "plans"), "--precisions", "int8"]
+    process = subprocess.Popen(command, env={**environment, "STAND_IN_SLEEP": "120"}, cwd=tmp_path)
+    _wait_for(lambda: bool(_builders(tmp_path)))
+    process.kill()
+    process.wait()
+
+    _wait_for(lambda: not _builders(tmp_path))
+
+
+def _builders(folder: Path) -> list[str]:
+    """Processes that build into a cache below the folder."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            words = path.read_bytes().split(b"\0")
+            if b"--build-one" in words and any(str(folder).encode() in word for word in words):
+                found.append(path.parent.name)
+    return found
+
+
+def _wait_for(holds: Callable[[], bool]) -> None:
+    end = time.monotonic() + 30
+    while not holds():
+        assert time.monotonic() < end, "it never happened"
+        time.sleep(0.05)
 
 
 def test_a_plan_that_computes_something_else_is_not_used(kit: Kit) -> None:

@@ -183,12 +183,69 @@ def test_a_file_that_is_no_pack_is_refused(kit: Kit, tmp_path: Path) -> None:
     assert "is no pack" in outcome.err
 
 
+def test_one_data_makes_one_pack(
+    jetson_bundle: Path, made_pack: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    again = tmp_path / "again.npz"
+    pipeline.pack(jetson_bundle, DATA, again, baseline=CHECKPOINT, cache=tmp_path / "cache")
+
+    ours, theirs = np.load(again), np.load(made_pack)
+    assert ours.files == theirs.files
+    for name in set(ours.files) - {"baseline_torchscript"}:  # torch notes what it likes in it
+        np.testing.assert_array_equal(ours[name], theirs[name])
+
+
+def _without(name: str) -> Callable[[dict[str, Any]], None]:
+    return lambda arrays: arrays.pop(name)
+
+
+def _longer(arrays: dict[str, Any]) -> None:
+    index = json.loads(bytes(arrays["index"]))
+    index["modes"]["clip"][0]["length"] = 11
+    arrays["index"] = np.frombuffer(json.dumps(index).encode(), np.uint8)
+
+
+DAMAGE: dict[str, Callable[[dict[str, Any]], None]] = {
+    "a clip that is missing": _without("clip_1_frames"),
+    "no index": _without("index"),
+    "a length that is not the window's": _longer,
+    "frames of another type": lambda arrays: arrays.update(
+        clip_0_frames=arrays["clip_0_frames"].astype(np.float32)
+    ),
+    "masks that are too few": lambda arrays: arrays.update(
+        stream_1_baseline=arrays["stream_1_baseline"][1:]
+    ),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGE)
+def test_a_damaged_pack_is_refused(kit: Kit, pack: Path, name: str) -> None:
+    arrays = dict(np.load(pack))
+    DAMAGE[name](arrays)
+    np.savez(pack, **arrays)
+
+    outcome = kit("--pack", pack)
+
+    assert outcome.code == 7, outcome.err
+    assert "Make" in outcome.err.splitlines()[-1]
+    assert outcome.result is None
+
+
+def test_a_compressed_pack_is_refused(kit: Kit, pack: Path) -> None:
+    np.savez_compressed(pack, **dict(np.load(pack)))
+
+    outcome = kit("--pack", pack)
+
+    assert outcome.code == 7
+    assert "its arrays are compressed" in outcome.err
+
+
 def test_the_packed_network_is_the_baseline(pack: Path) -> None:
     arrays = np.load(pack)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # deprecated, and what the PyTorch of a device reads
         network = torch.jit.load(io.BytesIO(bytes(arrays["baseline_torchscript"])))
-    frames = arrays["clip_frames"][:10][:, None]
+    frames = arrays["clip_0_frames"][:, None]
 
     with torch.inference_mode():
         found = network(torch.from_numpy(frames)[None].float() / 255).numpy()

@@ -8,7 +8,8 @@ STAND_IN_SM       that plans are built for; another one cannot load them
 STAND_IN_BUILDS   a file that gets a line per build
 STAND_IN_SLEEP    seconds that a build takes
 STAND_IN_HOG_MB   memory that a build takes
-STAND_IN_FAIL     the builder gives up
+STAND_IN_FAIL     the builder gives up on graphs whose file name contains this
+STAND_IN_REFUSE   an operator that the parser does not know
 STAND_IN_WRONG    plans compute other masks than their graphs
 """
 
@@ -157,8 +158,10 @@ class OnnxParser:
         if model.opset_import[0].version > last:
             self._errors.append(_Error(-1, f"opset is newer than {last}"))
         for index, node in enumerate(model.graph.node):
-            if node.op_type == "LayerNormalization" and _VERSION < (8, 6):
-                self._errors.append(_Error(index, "No importer for LayerNormalization"))
+            unknown = {os.environ.get("STAND_IN_REFUSE")}
+            unknown |= {"LayerNormalization"} if _VERSION < (8, 6) else set()
+            if node.op_type in unknown:
+                self._errors.append(_Error(index, f"No importer for {node.op_type}"))
             if node.op_type == "QuantizeLinear":
                 self._network.quantized = True
             kind = LayerType.CONVOLUTION if node.op_type == "Conv" else LayerType.OTHER
@@ -240,7 +243,7 @@ class Builder:
             return self._fail("a strongly typed network takes no precision flags")
         if network.quantized and not network.strong and "INT8" not in names:
             return self._fail("Q/DQ needs the INT8 flag")
-        if os.environ.get("STAND_IN_FAIL"):
+        if os.environ.get("STAND_IN_FAIL", "\n") in network.path:
             return self._fail("Could not find any implementation for node conv1")
         self._work(config)
         kept = sorted(layer.name for layer in network.layers if layer.precision is float32)

@@ -1,0 +1,102 @@
+"""The device kit run on this very machine, where its TensorRT and its GPU are the bundle's."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from pkecho_edge.errors import (
+    AccuracyGateFailed,
+    EnvironmentMismatch,
+    IntegrityError,
+    PkechoEdgeError,
+    UnusableInput,
+)
+
+__all__ = ["device_here", "run_kit"]
+
+_ERRORS = {
+    AccuracyGateFailed.exit_code: AccuracyGateFailed,
+    EnvironmentMismatch.exit_code: EnvironmentMismatch,
+    IntegrityError.exit_code: IntegrityError,
+    UnusableInput.exit_code: UnusableInput,
+}
+_CHECK_TIMEOUT_S = 120
+
+
+def device_here(kit: Path) -> str | None:
+    """What this machine's device is, in words; None where the kit's plans cannot be built here.
+
+    Looks for the `tensorrt` package and the driver first, which takes no time where they are
+    missing, and asks the kit itself then: it knows its profile.
+
+    Args:
+        kit: pkecho_device.py in its bundle.
+    """
+    if importlib.util.find_spec("tensorrt") is None or not _has_driver():
+        return None
+    try:
+        asked = subprocess.run(
+            _command(kit, "--check"),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=_CHECK_TIMEOUT_S,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return asked.stdout.strip() if asked.returncode == 0 else None
+
+
+def run_kit(
+    kit: Path, pack: Path | None, result: Path, say: Callable[[str], object], rounds: int
+) -> None:
+    """Build, test, time and score the plans of a bundle in this machine.
+
+    Args:
+        kit: pkecho_device.py in its bundle.
+        pack: clips to score on, if any.
+        result: file that the kit writes.
+        say: hears a line at a time of what the kit is doing.
+        rounds: timed calls of each plan.
+
+    Raises:
+        PkechoEdgeError: the kit's own error, as the class of its exit code.
+    """
+    command = _command(kit, "--result", str(result), "--rounds", str(rounds))
+    command += ["--pack", str(pack)] if pack else []
+    last = ""
+    with subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors="replace"
+    ) as process:
+        assert process.stderr is not None
+        try:
+            for line in process.stderr:
+                last = line.strip() or last
+                if not last.startswith("error: "):
+                    say(last)
+        except BaseException:
+            process.terminate()  # it ends its own child
+            raise
+    if process.returncode:
+        what, _, remedy = last.removeprefix("error: ").rpartition(". ")
+        error = _ERRORS.get(process.returncode, PkechoEdgeError)
+        raise error(what or last or "the device kit failed", path=kit, remedy=remedy)
+
+
+def _command(kit: Path, *options: str) -> list[str]:
+    return [sys.executable, str(kit), *options]
+
+
+def _has_driver() -> bool:
+    """Whether the GPU driver's library is there, as the kit will look for it."""
+    try:
+        ctypes.CDLL(os.environ.get("PKECHO_CUDA_LIBRARY", "libcuda.so.1"))
+    except OSError:
+        return False
+    return True
