@@ -20,7 +20,7 @@ from pkecho_edge.data.sources import ClipSource
 from pkecho_edge.errors import CalibrationError, MissingDependency
 from pkecho_edge.runtime import Engine
 from pkecho_edge.runtime.stream import Stream
-from pkecho_edge.runtime.window import Window, stream_runner, stream_stepper
+from pkecho_edge.runtime.window import open_window, stream_runner, stream_stepper
 from pkecho_edge.stages import Observer
 from pkecho_edge.targets.base import Engine as CompiledEngine
 from pkecho_edge.targets.base import Session
@@ -127,7 +127,7 @@ def _clip_side(session: Session, engine: CompiledEngine) -> Side:
 
 def _stream_side(session: Session, engine: CompiledEngine) -> Side:
     (history,) = (spec for spec in engine.inputs if spec.name == "history")
-    stream = Stream(Window(session, engine), history.shape[0] + 1, Postprocessing())
+    stream = Stream(open_window(session, engine), history.shape[0] + 1, Postprocessing())
     steps = stream_stepper(session, engine)
     return Side(stream_runner(session, engine), _pushes(stream), engine_size(engine), steps)
 

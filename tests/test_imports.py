@@ -40,6 +40,7 @@ SIDEWAYS = {
     ("lowering", "model"): "lowering rewrites the modules of the network",
     ("bundle", "targets.base"): "a bundle describes an engine, whatever toolchain made it",
     ("targets", "calibration.graph"): "which nodes of a graph are quantized is said there",
+    ("targets", "device.pkecho_device"): "a plan is loaded here as the kit loads it on a device",
     ("runtime", "bundle"): "opening a bundle is what the runtime is for",
     ("runtime", "targets"): "the bundle names the target that loads its engine",
 }
@@ -48,6 +49,7 @@ SIDEWAYS = {
 NOT_TARGETS = (
     "targets.aotinductor_replay.",
     "targets.base.",
+    "targets.cuda_device.",
     "targets.onnxruntime_session.",
     "targets.openvino_profile.",
     "targets.openvino_weights.",
@@ -55,6 +57,7 @@ NOT_TARGETS = (
     "targets.program.",
     "targets.tensorrt_graphs.",
     "targets.tensorrt_lint.",
+    "targets.tensorrt_session.",
 )
 """Modules in targets/ that are no target themselves, so a target may import them."""
 

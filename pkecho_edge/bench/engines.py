@@ -24,8 +24,8 @@ from pkecho_edge.data.clip import Clip
 from pkecho_edge.data.sources import phantoms
 from pkecho_edge.data.standard import CALIBRATION_SEEDS
 from pkecho_edge.model.network import PKEchoNet
-from pkecho_edge.runtime.window import Window
-from pkecho_edge.targets.base import CompileOptions, Engine, Session
+from pkecho_edge.runtime.window import open_window
+from pkecho_edge.targets.base import CompileOptions, Engine, LiveWindow, Session
 
 __all__ = ["CALIBRATION_CLIPS", "Graphs", "LoadedEngine", "bench_clips", "build_graphs"]
 __all__ += ["compile_graphs", "engine_call", "load_timed"]
@@ -128,13 +128,13 @@ def engine_call(
         one push of the next frame for a stream engine, one inference of `frames` for others.
     """
     if any(spec.name == "history" for spec in engine.inputs):
-        return _pushes(Window(session, engine), frames)
+        return _pushes(open_window(session, engine), frames)
     (taken,) = engine.inputs
     inputs = {taken.name: np.ascontiguousarray(frames)}
     return session.bind(inputs, {spec.name: spec.zeros() for spec in engine.outputs})
 
 
-def _pushes(window: Window, frames: NDArray[np.generic]) -> Callable[[], object]:
+def _pushes(window: LiveWindow, frames: NDArray[np.generic]) -> Callable[[], object]:
     """Pushes frame after frame, and begins anew after the last."""
     following = itertools.cycle(frames[:, 0])
 

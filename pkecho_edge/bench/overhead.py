@@ -18,7 +18,7 @@ from pkecho_edge.bundle.reader import Bundle, check_bundle
 from pkecho_edge.data.sources import phantoms
 from pkecho_edge.data.standard import TUNING_SEEDS
 from pkecho_edge.errors import UsageError
-from pkecho_edge.runtime import Stream, Window
+from pkecho_edge.runtime import Stream, open_window
 from pkecho_edge.stages import Observer
 from pkecho_edge.targets.base import Engine, Session
 from pkecho_edge.targets.openvino_profile import compile_engine
@@ -154,7 +154,7 @@ def _frames(bundle: Bundle) -> NDArray[np.uint8]:
 
 def _stream(bundle: Bundle, engine: Engine, session: Session) -> Stream:
     manifest = bundle.manifest
-    return Stream(Window(session, engine), manifest.window.length, manifest.postprocessing)
+    return Stream(open_window(session, engine), manifest.window.length, manifest.postprocessing)
 
 
 def _pushes(stream: Stream, frames: NDArray[np.uint8]) -> Callable[[], object]:

@@ -24,9 +24,9 @@ from pkecho_edge.bench.rows import EAGER, OURS, BenchRow, make_row
 from pkecho_edge.bench.turns import take_turns
 from pkecho_edge.errors import UsageError
 from pkecho_edge.model.baseline import baseline_runner
-from pkecho_edge.runtime.window import Window
+from pkecho_edge.runtime.window import open_window
 from pkecho_edge.stages import Observer
-from pkecho_edge.targets.base import Engine
+from pkecho_edge.targets.base import Engine, LiveWindow
 
 __all__ = ["ScalingPlan", "ScalingRow", "measure_scaling", "push_at_once"]
 
@@ -193,7 +193,7 @@ def _stream_rows(
     latencies: dict[int, list[int]] = {count: [] for count in plan.stream_counts}
     rates: dict[int, list[float]] = {count: [] for count in plan.stream_counts}
     with targets.get(built.stream.target).load(built.stream) as session:
-        windows = [Window(session, built.stream) for _ in range(max(plan.stream_counts))]
+        windows = [open_window(session, built.stream) for _ in range(max(plan.stream_counts))]
         for _ in range(rounds):
             for count in plan.stream_counts:
                 taken, seconds = push_at_once(windows[:count], built.frames, _STREAM_SECONDS)
@@ -209,7 +209,7 @@ def _stream_rows(
 
 
 def push_at_once(
-    windows: Sequence[Window], frames: NDArray[np.uint8], seconds: float
+    windows: Sequence[LiveWindow], frames: NDArray[np.uint8], seconds: float
 ) -> tuple[list[int], float]:
     """One thread per window, each pushing as fast as it can.
 
@@ -229,7 +229,7 @@ def push_at_once(
     failures: list[Exception] = []
     ready = threading.Barrier(len(windows) + 1)
 
-    def stream(window: Window, latencies: list[int]) -> None:
+    def stream(window: LiveWindow, latencies: list[int]) -> None:
         try:
             window.frame[:] = frames[0, 0]
             window.advance()

@@ -72,6 +72,10 @@ def compile_(
         str | None,
         typer.Option(help="The device: a name of `pkecho-edge targets`, or a TOML file."),
     ] = None,
+    via: Annotated[
+        str | None,
+        typer.Option(help="How --target tensorrt builds: onnx (default) or torch-tensorrt."),
+    ] = None,
     scheme: Annotated[
         str | None, typer.Option(help="Quantization scheme; default: the target's.")
     ] = None,
@@ -103,6 +107,7 @@ def compile_(
     from pkecho_edge.verify.gates import DEFAULT_LIMITS, check_gates, load_gates
     from pkecho_edge.verify.report import render_table
 
+    target = _by_way_of(target, via)
     if checkpoint is None and data is None:
         phantoms = True
         if not quiet:
@@ -157,6 +162,22 @@ def compile_(
     if json:  # the last to fail: by now the reader knows that the bundle is there
         write_json(json, found.report.to_dict())
     check_gates(found.gates, path=reports / "report.json", allow_incomplete=True)
+
+
+def _by_way_of(target: str, via: str | None) -> str:
+    """The target that builds the same by the way that is asked for.
+
+    Raises:
+        UsageError: another target than `tensorrt`, or a way that there is not.
+    """
+    if via is None:
+        return target
+    if target != "tensorrt":
+        raise UsageError(f"target {target} is built in one way only", remedy="Leave out --via")
+    ways = {"onnx": "tensorrt", "torch-tensorrt": "torch-tensorrt"}
+    if via not in ways:
+        raise UsageError(f"there is no way {via!r} to TensorRT", remedy=f"Use {' or '.join(ways)}")
+    return ways[via]
 
 
 def parse_modes(text: str) -> tuple[str, ...]:

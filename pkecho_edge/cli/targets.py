@@ -63,9 +63,12 @@ def _print_targets(found: dict[str, tuple[Capabilities, str | None]]) -> None:
     from rich.box import SIMPLE
     from rich.table import Table
 
-    table = Table(
-        "--target", "precisions", "made here", "on the device", "toolchain here", box=SIMPLE
-    )
+    table = Table(box=SIMPLE)
+    table.add_column("--target", no_wrap=True)
+    table.add_column("precisions")
+    table.add_column("made here")
+    table.add_column("on the device")
+    table.add_column("toolchain here", overflow="fold")
     for name, (capabilities, missing) in found.items():
         here, there = "engine", "-"
         if capabilities.device_kit:

@@ -198,7 +198,8 @@ class Cuda:
         self.call("cuDeviceGet", ctypes.byref(device), 0)
         self._device = device
         self.call("cuDevicePrimaryCtxRetain", ctypes.byref(context), device)
-        self.call("cuCtxSetCurrent", context)
+        self._context = context
+        self.enter()
 
     def call(self, name: str, *arguments: Any) -> None:
         """A function of the driver.
@@ -211,6 +212,10 @@ class Cuda:
             hint = {2: "out of memory", 100: "no GPU is there"}.get(status, "see cuda.h")
             what = f"the GPU driver's {name} failed with {status} ({hint})"
             raise KitError(ENVIRONMENT, what, "Free the GPU, or restart the device")
+
+    def enter(self) -> None:
+        """Let the calling thread use the GPU."""
+        self.call("cuCtxSetCurrent", self._context)
 
     def facts(self) -> Json:
         """Name, compute capability, driver version, memory in MB."""
@@ -239,13 +244,21 @@ class Cuda:
         return free.value, total.value
 
     def allocate(self, size: int) -> int:
-        """Device memory, never freed: a plan keeps its buffers to the end; its address."""
+        """Device memory; its address."""
         address = ctypes.c_uint64()
         self.call("cuMemAlloc_v2", ctypes.byref(address), ctypes.c_size_t(size))
         return int(address.value)
 
+    def free(self, address: int) -> None:
+        """Device memory."""
+        self.call("cuMemFree_v2", ctypes.c_uint64(address))
+
+    def free_pinned(self, array: np.ndarray) -> None:
+        """What `pinned` gave; the array must not be touched again."""
+        self.call("cuMemFreeHost", ctypes.c_void_p(array.ctypes.data))
+
     def pinned(self, shape: Sequence[int], dtype: Any) -> np.ndarray:
-        """An array in memory that the GPU copies from and to without a detour; never freed."""
+        """An array in memory that the GPU copies from and to without a detour."""
         size = max(1, int(np.prod(shape)) * np.dtype(dtype).itemsize)
         address = ctypes.c_void_p()
         self.call("cuMemHostAlloc", ctypes.byref(address), ctypes.c_size_t(size), 0)
@@ -258,6 +271,12 @@ class Cuda:
         stream = ctypes.c_void_p()
         self.call("cuStreamCreate", ctypes.byref(stream), 1)
         return int(stream.value or 0)
+
+    def drop(self, stream: int, events: Sequence[int]) -> None:
+        """A queue and events that nobody waits for any more."""
+        for event in events:
+            self.call("cuEventDestroy_v2", ctypes.c_void_p(event))
+        self.call("cuStreamDestroy_v2", ctypes.c_void_p(stream))
 
     def event(self) -> int:
         """A mark to put into a queue."""
@@ -682,6 +701,17 @@ class Plan:
         plan.error = error.what
         return plan
 
+    def load(self, trt: Any, cuda: Cuda, mode: Json) -> None:
+        """Onto the GPU; raises as Runner does."""
+        what = f"{self.mode} {self.precision} plan"
+        self.runner = Runner(trt, cuda, what, self.data, [*mode["inputs"], *mode["outputs"]])
+
+    def unload(self) -> None:
+        """Off the GPU: boards have little memory, and the other mode's plans come next."""
+        runner, self.runner = self.runner, None
+        if runner is not None:
+            runner.close()
+
     @property
     def usable(self) -> bool:
         """Whether its self-test passed."""
@@ -743,22 +773,21 @@ class Kit:
         return pairs
 
     def plans(self) -> list[Plan]:
-        """Every plan that is wanted, from the cache or built now, loaded and tested."""
-        return [self.tested(self.plan(*pair)) for pair in self.wanted()]
+        """Every plan that is wanted, from the cache or built now; none of them is loaded."""
+        return [self.plan(*pair) for pair in self.wanted()]
 
     def tested(self, plan: Plan) -> Plan:
         """Loaded and held to the golden vectors; one of an earlier run that fails is built anew."""
         if plan.error is None:
             try:
-                self.load(plan)
+                plan.load(self.trt, self.cuda, self.bundle.modes[plan.mode])
             except PlanError as error:
                 if self.options.no_build:
                     raise
                 if not plan.built:
                     self.say(f"{plan.mode} {plan.precision}: {error.what}; it is built again")
                     graph = self.bundle.graph(plan.mode, plan.precision, self.strong)
-                    again = self.build(plan.mode, plan.precision, graph)
-                    return self.tested(again)
+                    return self.tested(self.build(plan.mode, plan.precision, graph))
                 plan.error = error.what
             else:
                 plan.self_test = self_test(self.bundle, plan)
@@ -767,14 +796,6 @@ class Kit:
                     plan.error = f"self-test failed: {share:.3f} % of pixels differ"
         self.say("{} {}: {}".format(plan.mode, plan.precision, plan.error or "self-test passed"))
         return plan
-
-    def load(self, plan: Plan) -> None:
-        """Onto the GPU.
-
-        Raises:
-            PlanError: TensorRT does not take it, or it is of another network.
-        """
-        plan.runner = Runner(self.trt, self.cuda, plan, self.bundle.modes[plan.mode])
 
     def plan(self, mode: str, precision: str) -> Plan:
         """From the cache where it is this device's and these graphs', else built."""
@@ -944,23 +965,29 @@ def build_error(name: str, code: int, failure: Path) -> PlanError:
 
 
 class Runner:
-    """A plan on the GPU, with its buffers: clips, or a stream pushed frame by frame."""
+    """A plan on the GPU, with its buffers: clips, or a stream pushed frame by frame.
 
-    def __init__(self, trt: Any, cuda: Cuda, plan: Plan, mode: Json) -> None:
-        self.cuda, self.queue = cuda, cuda.stream()
+    Raises PlanError where TensorRT does not take the plan, or it has other tensors.
+    """
+
+    def __init__(
+        self, trt: Any, cuda: Cuda, called: str, data: bytes, tensors: Sequence[Json]
+    ) -> None:
+        self.cuda = cuda
         self._logger, said = make_logger(trt)
         self._runtime = trt.Runtime(self._logger)
-        self._engine = self._runtime.deserialize_cuda_engine(plan.data)
+        self._engine = self._runtime.deserialize_cuda_engine(data)
         if self._engine is None:
             words = "; ".join(said[-2:]) or "TensorRT gives no reason"
-            what = f"the {plan.mode} {plan.precision} plan cannot be loaded ({words})"
+            what = f"the {called} cannot be loaded ({words})"
             raise PlanError(ENVIRONMENT, what, "Run the kit with --rebuild")
         self._context = self._engine.create_execution_context()
         if self._context is None:
-            what = f"there is no memory to run the {plan.mode} {plan.precision} plan"
+            what = f"there is no memory to run the {called}"
             raise PlanError(ENVIRONMENT, what, "Free the GPU's memory")
-        self._specs = {s["name"]: s for s in [*mode["inputs"], *mode["outputs"]]}
+        self._specs = {spec["name"]: spec for spec in tensors}
         self._check()
+        self.queue = cuda.stream()
         self._memory = {name: cuda.allocate(self._bytes(name)) for name in self._specs}
         for name, address in self._memory.items():
             self._context.set_tensor_address(name, address)
@@ -1015,15 +1042,30 @@ class Runner:
 
     def restart(self, frame: np.ndarray) -> None:
         """The history becomes T - 1 copies of the frame's features: the newest that come out."""
-        host = self._seed
         self.given[...] = frame
         self.infer()
-        reads, writes = self._histories
-        self.cuda.download(host, self._memory[writes], self.queue)
+        self.remember(self.written()[-1])
+
+    def written(self) -> np.ndarray:
+        """The history that the last `infer` gave; overwritten by the next call."""
+        self.cuda.download(self._seed, self._memory[self._histories[1]], self.queue)
         self.cuda.wait(self.queue)
-        host[:] = host[-1].copy()
-        self.cuda.upload(self._memory[reads], host, self.queue)
+        return self._seed
+
+    def remember(self, history: np.ndarray) -> None:
+        """What the next `infer` looks back on, f32 [T - 1, ...], or one entry for all."""
+        self._seed[:] = history.copy()
+        self.cuda.upload(self._memory[self._histories[0]], self._seed, self.queue)
         self.cuda.wait(self.queue)
+
+    def close(self) -> None:
+        """Give everything back; the arrays `given` and `logits` are gone."""
+        self._context = self._engine = self._runtime = None
+        for address in self._memory.values():
+            self.cuda.free(address)
+        for array in (self.given, self.logits, *([self._seed] if self.is_stream else [])):
+            self.cuda.free_pinned(array)
+        self.cuda.drop(self.queue, self._marks)
 
     def segment(self, frames: np.ndarray) -> np.ndarray:
         """u8 [N, 1, H, W] -> logits f32 [N, 1, H, W]: one clip, or a stream from its start."""
@@ -1394,28 +1436,20 @@ def run(kit: Kit) -> int:
     pack = Pack(kit.options.pack, kit.bundle) if kit.options.pack else None
     for warning in kit.warnings:
         kit.say("warning: " + warning)
-    plans = kit.plans()
-    baseline: Json | None = None
-    baseline_reason = "not timed"
-    if not kit.options.self_test:
-        call, baseline_reason = torch_baseline(
-            pack, golden_of(kit.bundle, next(iter(kit.bundle.modes)), "int8")[0]
-        )
-        for mode in kit.bundle.modes:
-            usable = [plan for plan in plans if plan.mode == mode and plan.usable]
+    plans, baseline, why = kit.plans(), None, "not timed"
+    for mode in kit.bundle.modes:
+        mine = [plan for plan in plans if plan.mode == mode]
+        for index, plan in enumerate(mine):
+            mine[index] = kit.tested(plan)
+        plans = [plan for plan in plans if plan.mode != mode] + mine
+        if not kit.options.self_test:
             # one mode's rounds time the baseline: it is the same call in every mode
-            taken = (
-                time_plans(usable, kit.options.rounds, None if baseline else call) if usable else []
-            )
-            if taken:
-                results = int(kit.bundle.manifest["window"]["length"])
-                baseline = {"what": baseline_reason, "latency": latency_of(taken, results)}
-            for plan in usable if pack is not None and mode in pack.index["modes"] else []:
-                assert pack is not None
-                kit.say(f"{plan.mode} {plan.precision}: scoring")
-                score(plan, pack, kit.bundle.threshold)
+            timed, why = measure(kit, mode, mine, pack, why, first=baseline is None)
+            baseline = baseline or timed
+        for plan in mine:
+            plan.unload()
     chosen, reason = choose(kit.bundle, plans)
-    document = result_of(kit, plans, pack, baseline, baseline_reason, chosen, reason)
+    document = result_of(kit, plans, pack, baseline, why, chosen, reason)
     finish(kit, plans, document)
     for mode in kit.bundle.modes:
         if mode not in chosen:
@@ -1423,6 +1457,25 @@ def run(kit: Kit) -> int:
             what, code = f"{mode}: {reason[mode]}", ACCURACY if tested else ENVIRONMENT
             raise KitError(code, what, "Compile with other precisions, or report it")
     return 0
+
+
+def measure(
+    kit: Kit, mode: str, plans: list[Plan], pack: Pack | None, why: str, first: bool
+) -> tuple[Json | None, str]:
+    """Time a mode's usable plans and score them; the baseline's latency, and what it is."""
+    usable = [plan for plan in plans if plan.usable]
+    call, timed = None, None
+    if first and usable:
+        call, why = torch_baseline(pack, golden_of(kit.bundle, mode, "int8")[0])
+    taken = time_plans(usable, kit.options.rounds, call) if usable else []
+    if taken:
+        results = int(kit.bundle.manifest["window"]["length"])
+        timed = {"what": why, "latency": latency_of(taken, results)}
+    for plan in usable if pack is not None and mode in pack.index["modes"] else []:
+        assert pack is not None
+        kit.say(f"{plan.mode} {plan.precision}: scoring")
+        score(plan, pack, kit.bundle.threshold)
+    return timed, why
 
 
 def finish(kit: Kit, plans: list[Plan], document: Json) -> None:

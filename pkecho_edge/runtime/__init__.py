@@ -2,7 +2,7 @@
 
 from pkecho_edge.runtime.engine import ClipResult, Engine, open_bundle
 from pkecho_edge.runtime.stream import Restart, Stream, StreamResult
-from pkecho_edge.runtime.window import Window, stream_runner
+from pkecho_edge.runtime.window import open_window, stream_runner
 
 __all__ = [
     "ClipResult",
@@ -10,7 +10,7 @@ __all__ = [
     "Restart",
     "Stream",
     "StreamResult",
-    "Window",
     "open_bundle",
+    "open_window",
     "stream_runner",
 ]

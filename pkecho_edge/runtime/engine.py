@@ -20,7 +20,7 @@ from pkecho_edge.data.resize import resize_frames
 from pkecho_edge.errors import EnvironmentMismatch, IntegrityError, PkechoEdgeError, UsageError
 from pkecho_edge.runtime.masks import to_mask
 from pkecho_edge.runtime.stream import Stream, check_frame
-from pkecho_edge.runtime.window import Window, stream_runner, stream_stepper
+from pkecho_edge.runtime.window import open_window, stream_runner, stream_stepper
 from pkecho_edge.targets.base import Session
 
 __all__ = ["ClipResult", "Engine", "open_bundle"]
@@ -146,7 +146,7 @@ class Engine:
         manifest = self.bundle.manifest
         session = self._session("stream")
         stream = Stream(
-            Window(session, self.bundle.engine("stream")),
+            open_window(session, self.bundle.engine("stream")),
             manifest.window.length,
             manifest.postprocessing,
             spacing_mm=spacing_mm,

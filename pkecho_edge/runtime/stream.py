@@ -17,7 +17,7 @@ from pkecho_edge.bundle.manifest import Postprocessing
 from pkecho_edge.data.resize import resize_frames, resize_masks
 from pkecho_edge.errors import UsageError
 from pkecho_edge.runtime.masks import outline, to_mask
-from pkecho_edge.runtime.window import Window
+from pkecho_edge.targets.base import LiveWindow
 
 __all__ = ["Restart", "Stream", "StreamResult", "check_frame"]
 
@@ -85,7 +85,7 @@ class Stream:
 
     def __init__(
         self,
-        window: Window,
+        window: LiveWindow,
         length: int,
         postprocessing: Postprocessing,
         *,
@@ -95,7 +95,7 @@ class Stream:
         self._pixel_cm2 = _pixel_cm2(spacing_mm)
         if not max_gap_s > 0:  # also catches NaN
             raise UsageError(f"max_gap_s is {max_gap_s}", remedy="Pass seconds above 0")
-        self._window: Window | None = window
+        self._window: LiveWindow | None = window
         self._length, self._postprocessing, self._max_gap_s = length, postprocessing, max_gap_s
         self._busy = threading.Lock()
         self._index = 0
@@ -186,7 +186,7 @@ class Stream:
         if not self._busy.acquire(blocking=False):
             raise UsageError("two threads use one stream", remedy="Open one stream per thread")
 
-    def _open_window(self) -> Window:
+    def _open_window(self) -> LiveWindow:
         if self._window is None:
             raise UsageError("the stream is closed", remedy="Open another one, on an open bundle")
         return self._window
@@ -208,7 +208,9 @@ class Stream:
                 remedy="Push frames in time order, or reset the stream",
             )
 
-    def _reason(self, window: Window, geometry: tuple[int, int], time_s: float | None) -> Restart:
+    def _reason(
+        self, window: LiveWindow, geometry: tuple[int, int], time_s: float | None
+    ) -> Restart:
         """Why this frame begins a window, "" if it does not."""
         if window.pushed == 0:
             return self._start

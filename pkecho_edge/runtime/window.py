@@ -9,17 +9,28 @@ from numpy.typing import NDArray
 
 from pkecho_edge.errors import UsageError
 from pkecho_edge.targets.base import Engine as CompiledEngine
-from pkecho_edge.targets.base import Session
+from pkecho_edge.targets.base import KeepsHistory, LiveWindow, Session
 
-__all__ = ["Window", "stream_runner", "stream_stepper"]
+__all__ = ["Window", "open_window", "stream_runner", "stream_stepper"]
+
+
+def open_window(session: Session, engine: CompiledEngine) -> LiveWindow:
+    """A new window on a stream engine: the session's own where it keeps the history itself.
+
+    Raises:
+        UsageError: the session is closed.
+    """
+    if isinstance(session, KeepsHistory):
+        return session.window()
+    return Window(session, engine)
 
 
 class Window:
     """Feeds a stream engine one frame at a time.
 
-    The engine reads one of two histories and writes the other; they swap roles at every frame. The
-    first frame is looked at twice: once for its features, then with T - 1 copies of them before it.
-    Not safe for two threads; several windows may share one session.
+    A `LiveWindow` on any session: the engine reads one of two histories and writes the other, and
+    they swap roles at every frame. The first frame is looked at twice: once for its features, then
+    with T - 1 copies of them before it. Several windows may share one session.
 
     Args:
         session: a loaded stream engine.
@@ -84,7 +95,7 @@ def stream_runner(
     Every call is a new stream; no frames yield no logits. It raises UsageError for frames of
     another shape or dtype, and once the session is closed. One thread at a time.
     """
-    window = Window(session, engine)
+    window = open_window(session, engine)
     height, width = window.frame.shape
 
     def run(frames: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -115,7 +126,7 @@ def stream_stepper(
     """
 
     def steps(frames: Iterable[NDArray[np.uint8]]) -> Iterator[NDArray[np.float32]]:
-        window = Window(session, engine)
+        window = open_window(session, engine)
         for frame in frames:
             if frame.dtype != np.uint8 or frame.shape != window.frame.shape:
                 raise UsageError(

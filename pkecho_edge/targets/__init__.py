@@ -17,6 +17,7 @@ REGISTRY = {
     "jetson": "pkecho_edge.targets.tensorrt:Jetson",
     "tensorrt": "pkecho_edge.targets.tensorrt:TensorRt",
     "cuda": "pkecho_edge.targets.aotinductor:AotInductor",
+    "torch-tensorrt": "pkecho_edge.targets.torch_tensorrt:TorchTensorRt",
 }
 """Target name -> "module:Class"."""
 

@@ -6,12 +6,9 @@ AOTIModelPackageLoader. It runs on the torch release and the GPU architecture th
 
 from __future__ import annotations
 
-import ctypes
 import importlib.util
 import json
 import os
-import platform
-import re
 import shutil
 import threading
 import warnings
@@ -43,9 +40,10 @@ from pkecho_edge.targets.base import (
     check_precision,
     unavailable,
 )
+from pkecho_edge.targets.cuda_device import NO_GPU, architecture, missing_cuda
 from pkecho_edge.targets.program import check_program_precision, on_device, read_program
 
-__all__ = ["AotInductor", "AotInductorSession", "architecture", "missing_cuda"]
+__all__ = ["AotInductor", "AotInductorSession"]
 
 _INSTALL = "pip install 'pkecho-edge[cuda]'"
 _INTERFACE = "pkecho_interface"
@@ -92,7 +90,7 @@ class AotInductor:
             import torch
 
             if not torch.cuda.is_available():  # a driver too old for this torch, for example
-                raise unavailable(self.name, _NO_GPU)
+                raise unavailable(self.name, NO_GPU)
 
     def compile(
         self,
@@ -158,31 +156,6 @@ class AotInductor:
         return AotInductorSession(engine, self._device)
 
 
-_NO_GPU = "no NVIDIA GPU that torch can use"
-
-
-def missing_cuda() -> str | None:
-    """What keeps an installed torch from a GPU, without importing it; None where nothing does."""
-    spec = importlib.util.find_spec("torch")
-    assert spec is not None and spec.origin is not None
-    said = Path(spec.origin).with_name("version.py").read_text(encoding="utf-8")
-    if not re.search(r"^cuda\b[^=]*= *['\"]", said, re.MULTILINE):
-        version = metadata.version("torch")
-        return f"this torch, {version}, is for the CPU only; install the one for CUDA"
-    return None if _gpus() else _NO_GPU
-
-
-def _gpus() -> int:
-    """How many the driver sees; 0 without a driver."""
-    try:
-        driver = ctypes.CDLL("libcuda.so.1")
-    except OSError:
-        return 0
-    count = ctypes.c_int(0)
-    failed = driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count))
-    return 0 if failed else count.value
-
-
 def _require_compiler() -> None:
     """MissingDependency without the C++ compiler that torch calls."""
     compiler = os.environ.get("CXX", "g++")
@@ -191,16 +164,6 @@ def _require_compiler() -> None:
             f"AOTInductor compiles C++, and there is no {compiler}",
             remedy="Install a C++ compiler, for example g++, or name yours in CXX",
         )
-
-
-def architecture(device: str) -> str:
-    """What code is generated for: "sm_90" on a Hopper GPU, the processor's family on a CPU."""
-    import torch
-
-    if device == "cpu":
-        return platform.machine()
-    major, minor = torch.cuda.get_device_capability()
-    return f"sm_{major}{minor}"
 
 
 def _toolchain() -> dict[str, str]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,8 @@ __all__ = [
     "CompileOptions",
     "Engine",
     "GuardedSession",
+    "KeepsHistory",
+    "LiveWindow",
     "Session",
     "Target",
     "TensorSpec",
@@ -165,6 +167,45 @@ class Session(Protocol):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None: ...
+
+
+class LiveWindow(Protocol):
+    """A stream engine's history from frame to frame. Not safe for two threads.
+
+    Attributes:
+        frame: u8 [H, W], write the next frame here.
+        logits: f32 [H, W], of the newest frame; overwritten by the next `advance`.
+        pushed: frames taken in since the start; the window is full once there were T.
+    """
+
+    frame: NDArray[np.uint8]
+    logits: NDArray[np.float32]
+    pushed: int
+
+    def advance(self, *, anew: bool = False) -> None:
+        """Take `frame` into the window and segment it into `logits`.
+
+        Args:
+            anew: forget every earlier frame first.
+
+        Raises:
+            UsageError: the session is closed.
+        """
+
+    def restart(self) -> None:
+        """Forget every frame: the next one is the first."""
+
+
+@runtime_checkable
+class KeepsHistory(Protocol):
+    """A session that keeps a stream's history where it computes, and so has windows of its own."""
+
+    def window(self) -> LiveWindow:
+        """A new one.
+
+        Raises:
+            UsageError: a clip engine, or the session is closed.
+        """
 
 
 class Target(Protocol):

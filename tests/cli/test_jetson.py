@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.cli.conftest import COMPILE
+from tests.device.conftest import STAND_IN, build_driver
 
 Refuses = Callable[..., str]
 Type = Callable[[str], Any]
@@ -47,6 +48,35 @@ def test_it_yields_a_complete_kit_and_claims_nothing_unmeasured(world: Path, typ
     assert verified.code == 8  # incomplete: nothing here can time it
 
 
+def test_on_the_device_itself_it_goes_on_to_the_plans(
+    world: Path,
+    typed: Type,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    """The stand-ins of tests/device for TensorRT 10.3 and the driver of an Orin."""
+    monkeypatch.syspath_prepend(STAND_IN)
+    monkeypatch.setenv("PYTHONPATH", str(STAND_IN))
+    monkeypatch.setenv("STAND_IN_VERSION", "10.3.0")
+    monkeypatch.setenv("HOME", str(world))
+    driver = build_driver(tmp_path_factory.mktemp("driver"))
+    monkeypatch.setenv("PKECHO_CUDA_LIBRARY", str(driver))
+    line = f"{JETSON} --mode clip --out here.pkb"
+
+    outcome = typed(line)
+
+    assert outcome.code == 0, outcome.err
+    assert "plans, on this device    Stand-in (sm_87, TensorRT 10.3.0, driver 12.6)" in outcome.out
+    assert "measured on Stand-in, sm_87, TensorRT 10.3.0" in " ".join(outcome.out.split())
+    assert (world / "here.report" / "report.html").is_file()
+    assert (world / "here.pkb.result.json").is_file()
+    assert "--merge here.pkb.result.json" in outcome.out
+
+    elsewhere = typed(f"{line} --overwrite --no-in-place")
+    assert elsewhere.code == 0, elsewhere.err
+    assert "on this device" not in elsewhere.out
+
+
 def test_a_profile_is_recorded(world: Path, typed: Type) -> None:
     assert typed(f"{JETSON} --profile xavier-nx --mode clip --out x.pkb --quiet").code == 0
 
@@ -64,6 +94,12 @@ def test_a_profile_is_recorded(world: Path, typed: Type) -> None:
                      id="a desktop's profile for a Jetson"),
         pytest.param(f"{COMPILE} --profile thor --out x.pkb", 2, "cpu has no profiles",
                      id="a profile for a processor"),
+        pytest.param(f"{JETSON} --via torch-tensorrt --out x.pkb", 2, "is built in one way only",
+                     id="a way that a Jetson does not have"),
+        pytest.param(f"{COMPILE} --target tensorrt --via nvcc --out x.pkb", 2, "Use onnx or torch-",
+                     id="a way that there is not"),
+        pytest.param(f"{COMPILE} --target tensorrt --via torch-tensorrt --out x.pkb", 5,
+                     "is not installed. Run: pip install", id="Torch-TensorRT where it is not"),
         pytest.param(f"{JETSON} --float-precision bf16 --out x.pkb", 2, "has no bf16",
                      id="a precision that the target does not have"),
         pytest.param("verify heart.pkb --data data --pack x.npz", 2, "needs no device kit",

@@ -66,11 +66,15 @@ def bundle(jetson_bundle: Path, tmp_path: Path) -> Path:
 @pytest.fixture(scope="session")
 def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The stand-in for libcuda."""
+    return build_driver(tmp_path_factory.mktemp("driver"))
+
+
+def build_driver(folder: Path) -> Path:
+    """Compile the stand-in for libcuda; the test is skipped where there is no compiler."""
     compiler = shutil.which("cc")
     if compiler is None:
         pytest.skip("no C compiler, which the stand-in for the GPU driver needs")
-    library = tmp_path_factory.mktemp("driver") / "libcuda.so"
-    source = STAND_IN / "cuda.c"
+    library, source = folder / "libcuda.so", STAND_IN / "cuda.c"
     subprocess.run([compiler, "-shared", "-fPIC", "-o", library, source], check=True)
     return library
 

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from pkecho_edge.bundle.manifest import Postprocessing
 from pkecho_edge.data.resize import resize_frames, resize_masks
 from pkecho_edge.errors import UsageError
-from pkecho_edge.runtime import Engine, Stream, StreamResult, Window
+from pkecho_edge.runtime import Engine, Stream, StreamResult
+from pkecho_edge.runtime.window import Window
 from pkecho_edge.targets.base import Engine as CompiledEngine
 
 LENGTH = 4

@@ -1,8 +1,11 @@
 """What the route uses of torch_tensorrt.dynamo, with the names and types that releases 2.11 to 2.13
-take. It builds nothing: a plan is the program's number of operators, as text."""
+take. It builds nothing: a plan names the program, which the stand-in for TensorRT runs by torch."""
 
 from __future__ import annotations
 
+import json
+import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +40,6 @@ def convert_exported_program_to_serialized_trt_engine(
     assert isinstance(optimization_level, int)
     assert Path(timing_cache_path).parent.is_dir()
     taken = exported_program.module()(*arg_inputs)  # they are the program's own inputs
-    assert taken is not None
     calls.append(
         {
             "disable_tf32": disable_tf32,
@@ -48,4 +50,23 @@ def convert_exported_program_to_serialized_trt_engine(
             "timing_cache": Path(timing_cache_path),
         }
     )
-    return f"plan of {len(exported_program.graph.nodes)} nodes".encode()
+    path = Path(tempfile.mkdtemp(dir=os.environ["STAND_IN_PROGRAMS"])) / "program.pt2"
+    torch.export.save(exported_program, path)
+    names = [str(name) for name in exported_program.graph_signature.user_inputs]
+    results = [taken] if isinstance(taken, torch.Tensor) else list(taken)
+    plan = {
+        "version": os.environ["STAND_IN_VERSION"],
+        "sm": os.environ.get("STAND_IN_SM", "87"),
+        "program": str(path),
+        "inputs": [_port(name, each) for name, each in zip(names, arg_inputs, strict=True)],
+        "outputs": [
+            _port(name, each)
+            for name, each in zip(("logits", "history_out")[: len(results)], results, strict=True)
+        ],
+    }
+    return json.dumps(plan).encode()
+
+
+def _port(name: str, tensor: torch.Tensor) -> dict[str, Any]:
+    kinds = {torch.uint8: "tensor(uint8)", torch.float32: "tensor(float)"}
+    return {"name": name, "type": kinds[tensor.dtype], "shape": list(tensor.shape)}

@@ -22,9 +22,10 @@ from pkecho_edge.lowering.parity import HALF_PARITY_LIMIT, PARITY_LIMIT, network
 from pkecho_edge.lowering.program_export import export_clip_program, export_stream_program
 from pkecho_edge.model.configuration import NetworkConfig, Widths
 from pkecho_edge.model.network import PKEchoNet
-from pkecho_edge.runtime.window import Window
-from pkecho_edge.targets import aotinductor
+from pkecho_edge.runtime.window import Window, open_window, stream_runner
+from pkecho_edge.targets import aotinductor, cuda_device
 from pkecho_edge.targets.aotinductor import AotInductor, AotInductorSession
+from pkecho_edge.targets.aotinductor_replay import ResidentWindow
 from pkecho_edge.targets.base import CompileOptions, Engine, TensorSpec
 
 SIZE = (96, 96)
@@ -185,6 +186,19 @@ def test_a_restarted_resident_window_has_forgotten(made: Made, stream: AotInduct
         window.advance()
 
     assert np.array_equal(fresh.logits, used.logits)
+
+
+def test_live_use_opens_the_resident_window(made: Made, stream: AotInductorSession) -> None:
+    assert isinstance(open_window(stream, made.stream), ResidentWindow)
+    frames = np.concatenate([made.frames, made.frames])
+    host = Window(stream, made.stream)
+
+    found = stream_runner(stream, made.stream)(frames)
+
+    for frame, logits in zip(frames, found, strict=True):
+        host.frame[:] = frame[0]
+        host.advance()
+        assert np.array_equal(host.logits, logits[0])
 
 
 def test_only_a_stream_has_a_window(clip: AotInductorSession) -> None:
@@ -350,7 +364,7 @@ def test_what_is_missing_is_said_in_one_line(
 ) -> None:
     spec = torch_at(tmp_path, cuda)
     monkeypatch.setattr(importlib.util, "find_spec", lambda *_: spec)
-    monkeypatch.setattr(aotinductor, "_gpus", lambda: gpus)
+    monkeypatch.setattr(cuda_device, "_gpus", lambda: gpus)
 
     found = targets.get("cuda").missing()
 

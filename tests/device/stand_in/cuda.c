@@ -48,6 +48,10 @@ status cuMemHostAlloc(void **memory, size_t size, unsigned flags) {
     return *memory && !flags ? 0 : 2;
 }
 
+status cuMemFreeHost(void *memory) { free(memory); return 0; }
+
+status cuStreamDestroy_v2(void *stream) { return stream == (void *)16 ? 0 : 400; }
+
 status cuStreamCreate(void **stream, unsigned flags) {
     *stream = (void *)16;
     return flags == 1 ? 0 : 1;
@@ -72,6 +76,8 @@ status cuEventCreate(void **event, unsigned flags) {
     *event = calloc(1, sizeof(struct event));
     return *event && !flags ? 0 : 1;
 }
+
+status cuEventDestroy_v2(void *event) { free(event); return 0; }
 
 status cuEventRecord(void *event, void *stream) {
     struct event *mark = event;

@@ -20,6 +20,7 @@ import enum
 import json
 import os
 import time
+import types
 
 __version__ = os.environ.get("STAND_IN_VERSION", "10.3.0")
 _VERSION = tuple(int(part) for part in __version__.split(".")[:2])
@@ -297,14 +298,46 @@ _TYPES = {"tensor(uint8)": (DataType.UINT8, ctypes.c_uint8)}
 _TYPES["tensor(float)"] = (DataType.FLOAT, ctypes.c_float)
 
 
+class _Program:
+    """A plan of the stand-in for torch_tensorrt: a program, run by torch."""
+
+    def __init__(self, plan: dict) -> None:
+        import torch
+
+        self._module = torch.export.load(plan["program"]).module()
+        self.inputs, self.outputs = plan["inputs"], plan["outputs"]
+
+    def get_inputs(self) -> list:
+        return [types.SimpleNamespace(**each) for each in self.inputs]
+
+    def get_outputs(self) -> list:
+        return [types.SimpleNamespace(**each) for each in self.outputs]
+
+    def run(self, names: list, given: dict) -> list:
+        import torch
+
+        taken = [torch.from_numpy(given[each["name"]].copy()) for each in self.inputs]
+        with torch.no_grad():
+            found = self._module(*taken)
+        found = [found] if isinstance(found, torch.Tensor) else list(found)
+        by_name = dict(zip([each["name"] for each in self.outputs], found))
+        return [by_name[name].numpy() for name in names]
+
+
+def _session(plan: dict) -> object:
+    if "program" in plan:
+        return _Program(plan)
+    import onnxruntime
+
+    settings = onnxruntime.SessionOptions()
+    settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    settings.intra_op_num_threads = 1
+    return onnxruntime.InferenceSession(plan["graph"], settings)
+
+
 class _Engine:
     def __init__(self, plan: dict) -> None:
-        import onnxruntime
-
-        settings = onnxruntime.SessionOptions()
-        settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-        settings.intra_op_num_threads = 1
-        self.session = onnxruntime.InferenceSession(plan["graph"], settings)
+        self.session = _session(plan)
         self.ports = {port.name: port for port in self.session.get_inputs()}
         self.inputs = set(self.ports)
         self.ports.update((port.name, port) for port in self.session.get_outputs())
