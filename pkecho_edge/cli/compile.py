@@ -136,8 +136,13 @@ def compile_(
             overwrite=overwrite,
             observer=bars,
         )
-        here = None
-        if in_place:
+    if not quiet:
+        console.print(render_table(result.verification.report))
+        console.print(f"Bundle:  {plain(out)}")
+        print_reports(out / "reports")
+    found, reports = result.verification, out / "reports"
+    if in_place:  # what fails here leaves a whole bundle, which was told
+        with Bars(quiet) as bars:
             here = pipeline.measure_in_place(
                 out,
                 verification,
@@ -146,18 +151,20 @@ def compile_(
                 observer=bars,
                 say=lambda line: bars.describe(plain(line)),
             )
-    reports = out / "reports" if here is None else pipeline.report_folder(out)
-    found = here or result.verification
+        if here is not None:
+            found, reports = here, pipeline.report_folder(out)
+            if not quiet:
+                console.print(render_table(found.report))
+                print_reports(reports)
     if not quiet:
-        console.print(render_table(found.report))
-        console.print(f"Bundle:  {plain(out)}")
-        print_reports(reports)
         on = "" if data is None else f" --data {plain(data)}"
         kit = out / "device" / "pkecho_device.py"
-        after = f"python3 {plain(kit)}, on the device" if kit.is_file() and not here else ""
-        if here:
-            after = f"pkecho-edge verify {plain(out)}{on} --merge {plain(out.name)}.result.json"
-        after = after or f"pkecho-edge verify {plain(out)}{on}"
+        after = f"pkecho-edge verify {plain(out)}{on}"
+        if kit.is_file():
+            after = f"python3 {plain(kit)}, on the device"
+        if found is not result.verification:
+            merged = plain(pipeline.result_file(out).name)
+            after = f"pkecho-edge verify {plain(out)}{on} --merge {merged}"
         console.print(f"Next:    {after}", soft_wrap=True)
     if json:  # the last to fail: by now the reader knows that the bundle is there
         write_json(json, found.report.to_dict())

@@ -70,7 +70,7 @@ def run_kit(
     """
     command = _command(kit, "--result", str(result), "--rounds", str(rounds))
     command += ["--pack", str(pack)] if pack else []
-    last = ""
+    last = error_line = ""
     with subprocess.Popen(
         command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors="replace"
     ) as process:
@@ -78,15 +78,17 @@ def run_kit(
         try:
             for line in process.stderr:
                 last = line.strip() or last
-                if not last.startswith("error: "):
+                if last.startswith("error: "):
+                    error_line = last
+                else:
                     say(last)
         except BaseException:
             process.terminate()  # it ends its own child
             raise
     if process.returncode:
-        what, _, remedy = last.removeprefix("error: ").rpartition(". ")
         error = _ERRORS.get(process.returncode, PkechoEdgeError)
-        raise error(what or last or "the device kit failed", path=kit, remedy=remedy)
+        # the kit's line ends with its own remedy
+        raise error(error_line.removeprefix("error: ") or last or "the kit failed", path=kit)
 
 
 def _command(kit: Path, *options: str) -> list[str]:

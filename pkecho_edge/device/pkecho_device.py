@@ -35,6 +35,7 @@ import math
 import os
 import platform
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -52,6 +53,11 @@ RESULT_SCHEMA = "pkecho-edge/device-result/1"
 PACK_SCHEMA = "pkecho-edge/pack/2"
 RECIPE_SCHEMA = "pkecho-edge/recipe/1"
 CHOSEN = "chosen.json"
+IDENTITY = (
+    *("gpu", "compute_capability", "multiprocessors", "gpu_memory_gb", "model"),
+    *("cuda_driver", "tensorrt", "l4t", "power_mode"),
+)
+"""What a plan is tied to. Every Orin calls its GPU "Orin": size and model tell them apart."""
 DTYPES = {"u8": np.uint8, "f32": np.float32}
 FIRST_PLAUSIBLE = 1704067200  # 2024-01-01: a device without a battery starts in 1970
 
@@ -66,6 +72,9 @@ class KitError(Exception):
         what = one_line(what)
         super().__init__(f"{what}. {remedy}")
         self.code, self.what, self.remedy = code, what, remedy
+
+
+REBUILD = "Run the kit with --rebuild"
 
 
 class PlanError(KitError):
@@ -84,11 +93,16 @@ def one_line(text: str) -> str:
 def write_whole(path: Path, data: bytes) -> None:
     """Write a file whole or not at all, and have it on the disk before it has its name."""
     partial = path.with_name(path.name + ".partial")
-    with open(str(partial), "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(str(partial), str(path))
+    try:
+        with open(str(partial), "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(str(partial), str(path))
+    except BaseException:  # a full disk, Ctrl-C
+        with contextlib.suppress(OSError):
+            partial.unlink()
+        raise
     folder = os.open(str(path.parent), os.O_RDONLY)
     try:
         os.fsync(folder)
@@ -184,7 +198,10 @@ def check_files(folder: Path, manifest: Json) -> None:
 
 
 class Cuda:
-    """The driver's library: memory, copies, streams and events, without any package."""
+    """The driver's library: memory, copies, streams and events, without any package.
+
+    Its argument types are given with each call: addresses have 64 bits.
+    """
 
     def __init__(self) -> None:
         name = os.environ.get("PKECHO_CUDA_LIBRARY", "libcuda.so.1")
@@ -222,7 +239,7 @@ class Cuda:
         name = ctypes.create_string_buffer(256)
         self.call("cuDeviceGetName", name, 256, self._device)
         values = {}
-        for key, attribute in (("major", 75), ("minor", 76)):
+        for key, attribute in (("major", 75), ("minor", 76), ("sms", 16), ("integrated", 18)):
             value = ctypes.c_int()
             self.call("cuDeviceGetAttribute", ctypes.byref(value), attribute, self._device)
             values[key] = value.value
@@ -233,9 +250,16 @@ class Cuda:
             "gpu": name.value.decode(errors="replace"),
             "compute_capability": "{}.{}".format(values["major"], values["minor"]),
             "cuda_driver": f"{version.value // 1000}.{version.value % 1000 // 10}",
+            "multiprocessors": values["sms"],
+            "integrated": bool(values["integrated"]),
             "gpu_memory_mb": total >> 20,
+            "gpu_memory_gb": round(total / (1 << 30)),
             "gpu_memory_free_mb": free >> 20,
         }
+
+    def release(self) -> None:
+        """The end: the driver counts who holds the device's context."""
+        self.call("cuDevicePrimaryCtxRelease_v2", self._device)
 
     def memory(self) -> tuple[int, int]:
         """Free and all bytes."""
@@ -337,6 +361,12 @@ def release(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in found.group().split(".")) if found else ()
 
 
+def older(here: str, wanted: str) -> bool:
+    """By the first three numbers that both have: packages carry a fourth that Python does not."""
+    pairs = list(zip(release(here)[:3], release(wanted)[:3]))
+    return [a for a, _ in pairs] < [b for _, b in pairs]
+
+
 def first_line(path: str) -> str | None:
     """Of a small text file; None where there is none."""
     try:
@@ -347,18 +377,22 @@ def first_line(path: str) -> str | None:
 
 
 def power_mode() -> str | None:
-    """Of a Jetson: it decides which kernels are fast."""
+    """Of a Jetson, its number: it decides which kernels are fast.
+
+    The status file is there in containers, too; `nvpmodel -q` ends with the same number, after
+    names and, on JetPack 5, a fan profile that has nothing to do with it.
+    """
+    found = re.search(r"pmode:0*(\d+)", first_line("/var/lib/nvpmodel/status") or "")
+    if found:
+        return found.group(1)
     try:
         done = subprocess.run(
             ["nvpmodel", "-q"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=5
         )
-        lines = done.stdout.decode(errors="replace").split("\n")
-        found = " ".join(line.strip() for line in lines if line.strip())[:120]
-        if done.returncode == 0 and found:
-            return found
     except (OSError, subprocess.SubprocessError):
-        pass
-    return first_line("/var/lib/nvpmodel/status")
+        return None
+    numbers = re.findall(r"^\s*(\d+)\s*$", done.stdout.decode(errors="replace"), re.MULTILINE)
+    return numbers[-1] if done.returncode == 0 and numbers else None
 
 
 def device_facts(cuda: Cuda, trt: Any) -> Json:
@@ -384,20 +418,31 @@ def check_device(profile: Json, facts: Json) -> list[str]:
             profile["name"], wanted.replace(".", ""), found.replace(".", ""), facts["gpu"]
         )
         raise KitError(ENVIRONMENT, what, "Compile with the --profile of this device")
-    if release(facts["tensorrt"]) < release(profile["tensorrt"]):
+    if older(facts["tensorrt"], profile["tensorrt"]):
         what = "profile {} is for TensorRT {}, this is {}".format(
             profile["name"], profile["tensorrt"], facts["tensorrt"]
         )
         raise KitError(ENVIRONMENT, what, "Update JetPack, or compile with an older --profile")
-    if facts["gpu_memory_free_mb"] < profile["workspace_mb"]:
-        what = "{} MB of GPU memory are free, profile {} takes {} MB of workspace".format(
-            facts["gpu_memory_free_mb"], profile["name"], profile["workspace_mb"]
-        )
-        raise KitError(ENVIRONMENT, what, "Stop other programs, or compile with another --profile")
     if release(facts["tensorrt"])[:2] > release(profile["tensorrt"])[:2]:
         text = "TensorRT {} is newer than the profile's {}: accuracy was checked for that one"
         return [text.format(facts["tensorrt"], profile["tensorrt"])]
     return []
+
+
+def check_room(profile: Json, cuda: Cuda, integrated: bool) -> None:
+    """KitError where building has no room. On a board the GPU's memory is everybody's.
+
+    There the driver counts as free what the system has not touched; caches that it would give back
+    stand in MemAvailable only.
+    """
+    free = cuda.memory()[0] >> 20
+    if integrated:
+        free = max(free, available_mb() or 0)
+    if free < profile["workspace_mb"]:
+        what = "{} MB of GPU memory are free, profile {} takes {} MB of workspace".format(
+            free, profile["name"], profile["workspace_mb"]
+        )
+        raise KitError(ENVIRONMENT, what, "Stop what else uses the GPU, or lower workspace_mb")
 
 
 # --------------------------------------------------------------------------- building, in a child
@@ -412,7 +457,7 @@ def is_strong(trt: Any) -> bool:
 def build_one(spec: Json) -> bytes:
     """A plan, in this process. KitError with the parser's or the builder's own words."""
     trt = import_tensorrt()
-    logger, said = make_logger(trt)
+    logger, said = the_logger(trt)
     builder, strong = trt.Builder(logger), bool(spec["strong"])
     kinds, flags = trt.NetworkDefinitionCreationFlag, 0
     if strong and hasattr(kinds, "STRONGLY_TYPED"):
@@ -432,17 +477,47 @@ def build_one(spec: Json) -> bytes:
         raise KitError(ENVIRONMENT, what, "Report it with this line")
     config = builder.create_builder_config()
     configure(trt, config, network, spec)
-    cache = Path(spec["timing_cache"])
-    timings = config.create_timing_cache(cache.read_bytes() if cache.is_file() else b"")
-    config.set_timing_cache(timings, ignore_mismatch=False)
-    watch_progress(trt, config)
+    timings = Timings(Path(spec["timing_cache"]))
+    timings.give(config)
+    if not spec["quiet"]:
+        watch_progress(trt, config)
     plan = builder.build_serialized_network(network, config)
     if plan is None:
         what = "TensorRT {} built no plan ({})".format(trt.__version__, "; ".join(said[-3:]))
         raise KitError(ENVIRONMENT, what, "Free memory, or report it with this line")
-    with contextlib.suppress(OSError):  # it only saves time
-        write_whole(cache, bytes(memoryview(config.get_timing_cache().serialize())))
-    return bytes(memoryview(plan))
+    whole = bytes(memoryview(plan))
+    with contextlib.suppress(Exception):  # they only save time: nothing of them may cost the plan
+        timings.take(config)
+    return whole
+
+
+class Timings:
+    """What TensorRT measured of kernels, in a file that begins with the SHA-256 of the rest.
+
+    TensorRT may abort the process on a damaged one, so it sees none.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def _read(self) -> bytes:
+        with contextlib.suppress(OSError):
+            data = self._path.read_bytes()
+            if hashlib.sha256(data[32:]).digest() == data[:32]:
+                return data[32:]
+        return b""
+
+    def give(self, config: Any) -> None:
+        """To a build; an empty one where there is none, or another version's."""
+        for data in (self._read(), b""):
+            cache = config.create_timing_cache(data)
+            if cache is not None and config.set_timing_cache(cache, ignore_mismatch=False):
+                return
+
+    def take(self, config: Any) -> None:
+        """From a build, grown."""
+        data = bytes(memoryview(config.get_timing_cache().serialize()))
+        write_whole(self._path, hashlib.sha256(data).digest() + data)
 
 
 def node_names(model: bytes) -> list[str]:
@@ -520,9 +595,25 @@ def keep_in_fp32(trt: Any, layer: Any) -> None:
         layer.set_output_type(index, trt.float32)
 
 
-def make_logger(trt: Any) -> tuple[Any, list[str]]:
-    """A logger, and the list of errors that it fills."""
-    said: list[str] = []
+_LOGGERS: list[tuple[Any, Any]] = []
+_SAID: list[str] = []
+
+
+def the_logger(trt: Any) -> tuple[Any, list[str]]:
+    """The process's logger, and the list of errors that it fills, empty.
+
+    TensorRT keeps one pointer to the first logger that it is given: that one must never go.
+    """
+    del _SAID[:]
+    for known, logger in _LOGGERS:
+        if known is trt:
+            return logger, _SAID
+    _LOGGERS.append((trt, make_logger(trt, _SAID)))
+    return _LOGGERS[-1][1], _SAID
+
+
+def make_logger(trt: Any, said: list[str]) -> Any:
+    """A logger that keeps errors."""
 
     class Logger(trt.ILogger):  # type: ignore[misc]  # there are no stubs
         def __init__(self) -> None:
@@ -532,7 +623,7 @@ def make_logger(trt: Any) -> tuple[Any, list[str]]:
             if severity in (trt.ILogger.ERROR, trt.ILogger.INTERNAL_ERROR):
                 said.append(" ".join(message.split())[:300])
 
-    return Logger(), said
+    return Logger()
 
 
 def watch_progress(trt: Any, config: Any) -> None:
@@ -565,15 +656,21 @@ def child_main(path: str) -> int:
             ctypes.CDLL(None).prctl(1, signal.SIGKILL)
         if os.getppid() != spec["parent"]:  # which was gone before it could be asked for
             return ENVIRONMENT
+    with contextlib.suppress(OSError):  # rather the child than its parent, where memory ends
+        Path("/proc/self/oom_score_adj").write_text("1000")
     try:
         write_whole(Path(spec["out"]), build_one(spec))
-    except (KitError, OSError) as error:
-        if not isinstance(error, KitError):
-            error = KitError(ENVIRONMENT, f"a file failed ({error})", "Free disk space")
-        words = json.dumps([error.code, error.what, error.remedy])
-        write_whole(Path(spec["failure"]), words.encode())
-        return error.code
-    return 0
+        return 0
+    except KitError as error:
+        words = [error.code, error.what, error.remedy]
+    except OSError as error:
+        words = [ENVIRONMENT, f"the plan cannot be written ({error})", "Free disk space"]
+    except Exception as error:  # TensorRT's and Python's own
+        if spec["debug"]:
+            traceback.print_exc()
+        words = [ENVIRONMENT, f"building failed ({error!r})", "Report it with --debug's words"]
+    sys.stdout.write(json.dumps(words))  # to the parent: a full disk would take no file
+    return ENVIRONMENT
 
 
 # ------------------------------------------------------------------------------ plans, in a cache
@@ -666,15 +763,19 @@ class Cache:
 
 def identity_of(facts: Json) -> Json:
     """What a plan is tied to."""
-    names = ("gpu", "compute_capability", "cuda_driver", "tensorrt", "l4t", "power_mode")
-    return {name: facts[name] for name in names}
+    return {name: facts[name] for name in IDENTITY}
 
 
 def in_words(facts: Json) -> str:
     """A device, short."""
     sm = str(facts.get("compute_capability", "?")).replace(".", "")
-    text = "{} (sm_{}, TensorRT {}, driver {}".format(
-        facts.get("gpu"), sm, facts.get("tensorrt"), facts.get("cuda_driver")
+    text = "{} (sm_{}, {} SMs, {} GB, TensorRT {}, driver {}".format(
+        facts.get("model") or facts.get("gpu"),
+        sm,
+        facts.get("multiprocessors"),
+        facts.get("gpu_memory_gb"),
+        facts.get("tensorrt"),
+        facts.get("cuda_driver"),
     )
     mode = facts.get("power_mode")
     return text + (f", {mode})" if mode else ")")
@@ -784,7 +885,7 @@ class Kit:
             except PlanError as error:
                 if self.options.no_build:
                     raise
-                if not plan.built:
+                if not plan.built and error.remedy == REBUILD:
                     self.say(f"{plan.mode} {plan.precision}: {error.what}; it is built again")
                     graph = self.bundle.graph(plan.mode, plan.precision, self.strong)
                     return self.tested(self.build(plan.mode, plan.precision, graph))
@@ -804,6 +905,11 @@ class Kit:
         record = self.cache.record(mode, precision)
         if record is not None and record["key"] == spec["key"] and not self.options.rebuild:
             data = self.cache.plan(record)
+            if (
+                data is None
+            ):  # a builder may just have replaced it: then its new record names another
+                record = self.cache.record(mode, precision) or record
+                data = self.cache.plan(record)
             if data is not None:
                 return Plan(mode, precision, graph.name, record, data)
             if self.options.no_build:
@@ -842,6 +948,7 @@ class Kit:
             "float32_nodes": self.bundle.modes[mode].get("float32_nodes", []),
         }
         matters = {
+            "kit": sha256_of(Path(os.path.abspath(__file__))),
             "sources": {name: listed["engine/" + name] for name in sources},
             "how": how,
             "device": identity_of(self.facts),
@@ -851,12 +958,14 @@ class Kit:
 
     def build(self, mode: str, precision: str, graph: Path) -> Plan:
         """In a child below the memory cap; a plan with an error where TensorRT builds none."""
+        check_room(self.bundle.profile, self.cuda, self.facts["integrated"])
         spec = self.spec(mode, precision, graph)
         name = f"{mode}-{precision}"
         base = self.cache.folder / name
-        out, failure = Path(str(base) + ".built.partial"), Path(str(base) + ".failed.partial")
+        out = Path(str(base) + ".built.partial")
         request = Path(str(base) + ".spec.partial")
-        full = dict(spec, out=str(out), failure=str(failure), parent=os.getpid())
+        told = {"quiet": self.options.quiet, "debug": self.options.debug}
+        full = dict(spec, out=str(out), parent=os.getpid(), **told)
         try:
             request.write_text(json.dumps(full))
         except OSError as error:
@@ -867,9 +976,10 @@ class Kit:
         command = [sys.executable, os.path.abspath(__file__), "--build-one", str(request)]
         cap = self.options.memory_mb or int(self.bundle.profile["build_memory_mb"])
         try:
-            code = Child(command, cap, self.say).run()
+            child = Child(command, cap, self.facts["integrated"], self.say)
+            code = child.run()
             if code != 0 or not out.is_file():
-                raise build_error(name, code, failure)
+                raise build_error(name, code, child.words)
             data = out.read_bytes()
             record = {"key": spec["key"], "facts": identity_of(self.facts), "graph": graph.name}
             plan = Plan(mode, precision, graph.name, {}, data)
@@ -880,7 +990,7 @@ class Kit:
             what = f"the plan cannot be kept in {self.cache.folder} ({error.strerror})"
             raise KitError(ENVIRONMENT, what, "Free disk space, or give another --cache") from error
         finally:
-            for path in (out, failure, request):
+            for path in (out, request):
                 with contextlib.suppress(OSError):
                     path.unlink()
         plan.built, plan.build_s = True, time.monotonic() - start
@@ -891,11 +1001,15 @@ class Kit:
 class Child:
     """A process that builds one plan, watched."""
 
-    def __init__(self, command: list[str], cap_mb: int, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, command: list[str], cap_mb: int, integrated: bool, say: Callable[[str], None]
+    ) -> None:
         self._command, self._cap_mb, self._say = command, cap_mb, say
+        self._integrated, self._before = integrated, available_mb()
+        self.words = b""
 
     def run(self) -> int:
-        """Its exit code.
+        """Its exit code; `words` is what it printed.
 
         Raises:
             PlanError: it, or the machine, ran out of the memory it may have.
@@ -903,14 +1017,15 @@ class Child:
         process = subprocess.Popen(
             self._command,
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
             start_new_session=True,  # Ctrl-C reaches the parent, which ends the child
         )
         start, told = time.monotonic(), time.monotonic()
         try:
             while True:
                 with contextlib.suppress(subprocess.TimeoutExpired):
-                    return process.wait(timeout=0.2)
+                    self.words = process.communicate(timeout=0.1)[0]
+                    return process.returncode
                 self._check(process.pid)
                 if time.monotonic() - told >= 10:
                     told = time.monotonic()
@@ -919,9 +1034,14 @@ class Child:
             if process.poll() is None:
                 process.kill()
                 process.wait()
+            assert process.stdout is not None
+            process.stdout.close()
 
     def _check(self, pid: int) -> None:
         used, left = resident_mb(pid), available_mb()
+        if self._integrated and left is not None and self._before is not None:
+            # what the GPU takes of a board's memory is in no process's resident set
+            used = max(used, self._before - left)
         again = "Stop other programs, or give more with --memory-mb"
         if used > self._cap_mb:
             what = f"building takes {used} MB, more than the {self._cap_mb} MB it may"
@@ -950,12 +1070,12 @@ def available_mb() -> int | None:
     return None
 
 
-def build_error(name: str, code: int, failure: Path) -> PlanError:
+def build_error(name: str, code: int, words: bytes) -> PlanError:
     """What the child left word of, or that it died."""
     try:
-        left, what, remedy = json.loads(failure.read_text())
+        left, what, remedy = json.loads(words.decode())
         return PlanError(int(left), str(what), str(remedy))
-    except (OSError, ValueError):
+    except ValueError:
         how = f"was killed by signal {-code}" if code < 0 else f"ended with {code}"
         what = f"building {name} {how}"
         return PlanError(ENVIRONMENT, what, "Free memory and run the kit again")
@@ -974,49 +1094,73 @@ class Runner:
         self, trt: Any, cuda: Cuda, called: str, data: bytes, tensors: Sequence[Json]
     ) -> None:
         self.cuda = cuda
-        self._logger, said = make_logger(trt)
-        self._runtime = trt.Runtime(self._logger)
+        logger, said = the_logger(trt)
+        self._runtime = trt.Runtime(logger)
         self._engine = self._runtime.deserialize_cuda_engine(data)
         if self._engine is None:
             words = "; ".join(said[-2:]) or "TensorRT gives no reason"
             what = f"the {called} cannot be loaded ({words})"
-            raise PlanError(ENVIRONMENT, what, "Run the kit with --rebuild")
+            raise PlanError(ENVIRONMENT, what, REBUILD)
         self._context = self._engine.create_execution_context()
         if self._context is None:
             what = f"there is no memory to run the {called}"
             raise PlanError(ENVIRONMENT, what, "Free the GPU's memory")
         self._specs = {spec["name"]: spec for spec in tensors}
-        self._check()
-        self.queue = cuda.stream()
-        self._memory = {name: cuda.allocate(self._bytes(name)) for name in self._specs}
-        for name, address in self._memory.items():
-            self._context.set_tensor_address(name, address)
+        self._names = self._checked_names(trt)
         self.frame_name = "frames" if "frames" in self._specs else "frame"
-        frame = self._specs[self.frame_name]
         self.is_stream = self.frame_name == "frame"
-        self.given = cuda.pinned(frame["shape"], np.uint8)
-        self.logits = cuda.pinned(self._specs["logits"]["shape"], np.float32)
-        self._marks = cuda.event(), cuda.event()
         self._histories = ["history", "history_out"]
+        self._memory: dict[str, int] = {}
+        self._pinned: list[np.ndarray] = []
+        self._marks: list[int] = []
+        self.queue = cuda.stream()
+        try:
+            self._allocate()
+        except KitError as error:
+            self.close()
+            raise PlanError(error.code, error.what, error.remedy) from error
+
+    def _allocate(self) -> None:
+        for name, spec in self._specs.items():
+            size = int(np.prod(spec["shape"])) * np.dtype(DTYPES[spec["dtype"]]).itemsize
+            self._memory[name] = self.cuda.allocate(size)
+            self._bind(name, name)
+        self._marks += [self.cuda.event(), self.cuda.event()]
+        self.given = self._host(self.frame_name, np.uint8)
+        self.logits = self._host("logits", np.float32)
         if self.is_stream:
-            self._seed = cuda.pinned(self._specs["history"]["shape"], np.float32)
+            self._seed = self._host("history", np.float32)
 
-    def _bytes(self, name: str) -> int:
-        spec = self._specs[name]
-        return int(np.prod(spec["shape"])) * np.dtype(DTYPES[spec["dtype"]]).itemsize
+    def _host(self, name: str, dtype: Any) -> np.ndarray:
+        self._pinned.append(self.cuda.pinned(self._specs[name]["shape"], dtype))
+        return self._pinned[-1]
 
-    def _check(self) -> None:
-        """The plan has the tensors of the recipe, and no others."""
-        found = {}
+    def _bind(self, name: str, memory: str) -> None:
+        if not self._context.set_tensor_address(self._names[name], self._memory[memory]):
+            raise KitError(ENVIRONMENT, f"TensorRT refuses the address of {name}", "Report it")
+
+    def _checked_names(self, trt: Any) -> dict[str, str]:
+        """Our name of a tensor -> the plan's; PlanError where it has others.
+
+        Torch-TensorRT calls outputs output0, output1 and so on: those are known by their place.
+        """
+        found, results = {}, []
         for index in range(self._engine.num_io_tensors):
             name = self._engine.get_tensor_name(index)
             kind = str(self._engine.get_tensor_dtype(name)).rpartition(".")[2]
             dtype = {"FLOAT": "f32", "UINT8": "u8"}.get(kind, kind)
             found[name] = (dtype, tuple(self._engine.get_tensor_shape(name)))
-        expected = {n: (s["dtype"], tuple(s["shape"])) for n, s in self._specs.items()}
+            if self._engine.get_tensor_mode(name) == trt.TensorIOMode.OUTPUT:
+                results.append(name)
+        names = {name: name for name in self._specs}
+        if sorted(results) == [f"output{index}" for index in range(len(results))]:
+            ours = [name for name in self._specs if name in ("logits", "history_out")]
+            names.update(zip(ours, sorted(results)))
+        expected = {names[n]: (s["dtype"], tuple(s["shape"])) for n, s in self._specs.items()}
         if found != expected:
             what = f"the plan's tensors are {found}, not {expected}"
-            raise PlanError(INTEGRITY, what, "Run the kit with --rebuild")
+            raise PlanError(INTEGRITY, what, REBUILD)
+        return names
 
     def infer(self) -> None:
         """`given` in, `logits` out; a stream's history stays where it is."""
@@ -1037,8 +1181,8 @@ class Runner:
         self.infer()
         reads, writes = self._histories
         self._histories = [writes, reads]
-        self._context.set_tensor_address("history", self._memory[writes])
-        self._context.set_tensor_address("history_out", self._memory[reads])
+        self._bind("history", writes)
+        self._bind("history_out", reads)
 
     def restart(self, frame: np.ndarray) -> None:
         """The history becomes T - 1 copies of the frame's features: the newest that come out."""
@@ -1063,9 +1207,10 @@ class Runner:
         self._context = self._engine = self._runtime = None
         for address in self._memory.values():
             self.cuda.free(address)
-        for array in (self.given, self.logits, *([self._seed] if self.is_stream else [])):
+        for array in self._pinned:
             self.cuda.free_pinned(array)
         self.cuda.drop(self.queue, self._marks)
+        self._memory, self._pinned = {}, []
 
     def segment(self, frames: np.ndarray) -> np.ndarray:
         """u8 [N, 1, H, W] -> logits f32 [N, 1, H, W]: one clip, or a stream from its start."""
@@ -1174,7 +1319,7 @@ def torch_baseline(pack: Pack | None, frames: np.ndarray) -> tuple[Callable[[], 
 
         import torch
     except Exception as error:  # as TensorRT's
-        return None, f"PyTorch cannot be imported ({error})"
+        return None, one_line(f"PyTorch cannot be imported ({error})")
     if not torch.cuda.is_available():
         return None, f"PyTorch {torch.__version__} has no GPU here"
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
@@ -1188,10 +1333,18 @@ def torch_baseline(pack: Pack | None, frames: np.ndarray) -> tuple[Callable[[], 
                 found = network(clip.cuda())
                 (found[-1] if isinstance(found, (list, tuple)) else found).cpu()
 
-        run()
+        for _ in range(3):  # the profiling executor compiles in the first ones
+            run()
     except Exception as error:  # another version's file, memory
-        return None, f"PyTorch {torch.__version__} cannot run the network ({error})"
-    return run, f"PyTorch {torch.__version__} eager, FP32, on this GPU"
+        return None, one_line(f"PyTorch {torch.__version__} cannot run the network ({error})")
+    return run, f"PyTorch {torch.__version__} (TorchScript), FP32, on this GPU"
+
+
+def forget_torch() -> None:
+    """Give back the memory that PyTorch keeps for later: the next plans need it."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 # --------------------------------------------------------------------------------------- scoring
@@ -1203,8 +1356,10 @@ PACK_DAMAGE = (
     KeyError,
     TypeError,
     AttributeError,
+    IndexError,
     EOFError,
     MemoryError,
+    RecursionError,
     zlib.error,
     zipfile.BadZipFile,
 )
@@ -1218,6 +1373,8 @@ class Pack:
         self._path = path
         try:
             self.sha256 = sha256_of(path)
+            if not zipfile.is_zipfile(str(path)):
+                raise ValueError("it is no archive")
             self._arrays = np.load(str(path), allow_pickle=False)
             self.index = json.loads(bytes(self._arrays["index"]).decode())
             if self.index["schema"] != PACK_SCHEMA:
@@ -1225,11 +1382,12 @@ class Pack:
             known = "baseline_torchscript" in self._arrays.files
             script = bytes(self._arrays["baseline_torchscript"]) if known else None
             self.torchscript: bytes | None = script
+            made_for = str(self.index["bundle_id"])
             self._check(bundle)
         except PACK_DAMAGE as error:
-            raise KitError(INPUT, f"{path} is no pack ({error})", remedy) from error
-        if self.index["bundle_id"] != bundle.identity:
-            what = "{} was made for bundle {}".format(path, self.index["bundle_id"])
+            raise KitError(INPUT, f"{path} is no pack ({error!r})", remedy) from error
+        if made_for != bundle.identity:
+            what = f"{path} was made for bundle {made_for}"
             raise KitError(INPUT, what, f"Make one for this bundle, {bundle.identity}")
 
     def _check(self, bundle: Bundle) -> None:
@@ -1242,6 +1400,8 @@ class Pack:
         for mode, entries in self.index["modes"].items():
             for number, entry in enumerate(entries):
                 length = int(entry["length"])
+                if re.fullmatch(r"[0-9a-f]{64}", entry["content_sha256"]) is None:
+                    raise ValueError("a hash that is none")
                 if length < 1 or (mode == "clip" and length != window):
                     raise ValueError(f"a {mode} of {length} frames")
                 if not all(0 <= int(at) < length for at in entry["truth"]):
@@ -1356,7 +1516,7 @@ def choose(bundle: Bundle, plans: list[Plan]) -> tuple[dict[str, str], dict[str,
                 words.append(f"{plan.precision}: {why}")
             tested = any(plan.self_test is not None for plan in mine)
             reason[mode] = one_line(
-                ("no plan holds: " if tested else "no plan could be built: ") + " | ".join(words)
+                ("no plan holds: " if tested else "no plan can be used: ") + " | ".join(words)
             )
             continue
         best = min(held, key=lambda plan: plan.latency["ms_p50"] if plan.latency else math.inf)
@@ -1467,7 +1627,13 @@ def measure(
     call, timed = None, None
     if first and usable:
         call, why = torch_baseline(pack, golden_of(kit.bundle, mode, "int8")[0])
-    taken = time_plans(usable, kit.options.rounds, call) if usable else []
+    try:
+        taken = time_plans(usable, kit.options.rounds, call) if usable else []
+    except RuntimeError as error:  # PyTorch's, out of memory beside the plans
+        why = one_line(f"PyTorch could not run beside the plans ({error})")
+        taken = time_plans(usable, kit.options.rounds, None)
+    call = None
+    forget_torch()
     if taken:
         results = int(kit.bundle.manifest["window"]["length"])
         timed = {"what": why, "latency": latency_of(taken, results)}
@@ -1490,6 +1656,10 @@ def finish(kit: Kit, plans: list[Plan], document: Json) -> None:
     try:
         if not kit.options.no_build:
             write_whole(kit.cache.folder / CHOSEN, json.dumps(kept).encode())
+    except OSError as error:
+        what = f"{kit.cache.folder} cannot be written ({error.strerror})"
+        raise KitError(ENVIRONMENT, what, "Free disk space, or give another --cache") from error
+    try:
         write_whole(target, json.dumps(document, allow_nan=False).encode())
     except OSError as error:
         what = f"{target} cannot be written ({error.strerror})"
@@ -1512,6 +1682,8 @@ def result_file(bundle: Bundle, options: argparse.Namespace) -> Path:
     refuse_inside(bundle, path, "--result")
     if path.is_dir() or not os.access(str(path.parent), os.W_OK):
         raise KitError(ENVIRONMENT, f"{path} cannot be written", "Give another --result")
+    with contextlib.suppress(OSError):  # of a run that was killed
+        path.with_name(path.name + ".partial").unlink()
     return path
 
 
@@ -1521,13 +1693,13 @@ def refuse_inside(bundle: Bundle, path: Path, option: str) -> None:
         raise KitError(USAGE, f"{path} lies in the bundle", f"Give another {option}")
 
 
-def trtexec_lines(recipe: Json, strong: bool) -> list[str]:
-    """What builds the same plans by TensorRT's own program, in the folder engine/."""
-    lines = []
+def trtexec_lines(bundle: Bundle, cache: Path, strong: bool) -> list[str]:
+    """What builds the same plans by TensorRT's own program, into the folder of the cache."""
+    recipe, lines = bundle.recipe, []
     for mode, entry in recipe["modes"].items():
         for precision in recipe["profile"]["precisions"]:
-            graph = entry["graphs"][precision]["strong" if strong else "weak"]
-            words = ["trtexec", "--onnx=" + graph, "--noTF32"]
+            graph = bundle.graph(mode, precision, strong)
+            words = ["trtexec", f"--onnx={graph}", "--noTF32"]
             words.append("--memPoolSize=workspace:{}".format(recipe["profile"]["workspace_mb"]))
             if strong:
                 words.append("--stronglyTyped")
@@ -1536,11 +1708,24 @@ def trtexec_lines(recipe: Json, strong: bool) -> list[str]:
                 words += [*half, *(["--int8"] if precision == "int8" else [])]
                 layers = ",".join(f"{n}:fp32" for n in entry.get("float32_nodes", []))
                 words.append("--precisionConstraints=obey")
-                words.append(f"--layerPrecisions='{layers}'")
-            words.append("--timingCacheFile=timing.cache")
-            words.append(f"--saveEngine={mode}-{precision}.plan")
-            lines.append(" ".join(words))
+                words += [f"--layerPrecisions={layers}", f"--layerOutputTypes={layers}"]
+            words.append("--timingCacheFile={}".format(cache / "trtexec.cache"))
+            words.append("--saveEngine={}".format(cache / f"trtexec-{mode}-{precision}.plan"))
+            lines.append(" ".join(map(shlex.quote, words)))
     return lines
+
+
+def print_trtexec(options: argparse.Namespace) -> int:
+    """The lines, for the TensorRT that is here, else for the profile's."""
+    bundle = Bundle(options.bundle)
+    cache = cache_folder(bundle, options)
+    try:
+        strong = is_strong(import_tensorrt())
+    except KitError:
+        strong = release(bundle.profile["tensorrt"]) >= (10,)
+    print("mkdir -p " + shlex.quote(str(cache)))
+    print("\n".join(trtexec_lines(bundle, cache, strong)))
+    return 0
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -1586,10 +1771,7 @@ def main(arguments: Sequence[str]) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the child is taken along
     try:
         if options.trtexec:
-            bundle = Bundle(options.bundle)
-            strong = release(bundle.profile["tensorrt"]) >= (10,)
-            print("\n".join([f"cd {bundle.folder}/engine", *trtexec_lines(bundle.recipe, strong)]))
-            return 0
+            return print_trtexec(options)
         if options.check:
             return check(options)
         return run(Kit(options))

@@ -99,11 +99,17 @@ class DeviceResult:
         """Whether clips of this mode were scored."""
         return bool(self._masks.get(mode))
 
-    def masks(self, mode: str, content_sha256: str) -> NDArray[np.bool_]:
+    def masks(
+        self, mode: str, content_sha256: str, shape: tuple[int, int, int]
+    ) -> NDArray[np.bool_]:
         """Of one clip, bool [L, H, W].
 
+        Args:
+            mode, content_sha256: which.
+            shape: that they must have; nothing larger is unpacked.
+
         Raises:
-            UnusableInput: the clip is not in it, or its masks are damaged.
+            UnusableInput: the clip is not in it, or its masks are damaged or of another shape.
         """
         entry = self._masks.get(mode, {}).get(content_sha256)
         if entry is None:
@@ -112,7 +118,12 @@ class DeviceResult:
                 path=self.path,
                 remedy="Verify on the data that the pack was made of",
             )
-        (length, height, width), data = entry
+        found, data = entry
+        if found != shape:
+            raise UnusableInput(
+                f"has masks {list(found)} of a clip {list(shape)}", path=self.path, remedy=_REMEDY
+            )
+        length, height, width = shape
         n_bytes = length * -(-height * width // 8)
         try:
             unpacker = zlib.decompressobj()
@@ -127,7 +138,7 @@ class DeviceResult:
             ) from error
         rows = np.frombuffer(bits, np.uint8).reshape(length, -1)
         flat = np.unpackbits(rows, axis=1)[:, : height * width]
-        return flat.astype(np.bool_).reshape(length, height, width)
+        return flat.reshape(length, height, width).view(np.bool_)
 
 
 def read_result(path: Path) -> DeviceResult:
@@ -145,7 +156,10 @@ def read_result(path: Path) -> DeviceResult:
         raise UnusableInput(
             f"cannot be read ({error.strerror})", path=path, remedy="Name the kit's result file"
         ) from error
-    except (ValueError, KeyError, TypeError, RecursionError, OverflowError) as error:
+    except (
+        *(ValueError, KeyError, TypeError, AttributeError),
+        *(RecursionError, OverflowError),
+    ) as error:
         raise UnusableInput(
             f"is no result of the device kit ({error})", path=path, remedy=_REMEDY
         ) from error
@@ -214,7 +228,7 @@ def _text(value: object) -> str:
 
 
 def _fact(value: object) -> str | int | float | None:
-    if value is None or (isinstance(value, int | float) and not isinstance(value, bool)):
+    if value is None or isinstance(value, bool | int | float):
         return value
     return _text(value)
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,7 @@ class TensorRtSession(GuardedSession):
 
     def __init__(self, engine: Engine) -> None:
         super().__init__(engine)
+        self._turn = threading.RLock()  # nothing may be freed while it is used
         self._path = engine.directory / engine.files[0]
         with _as_ours(self._path):
             self._trt, self._cuda = kit.import_tensorrt(), kit.Cuda()
@@ -41,6 +43,7 @@ class TensorRtSession(GuardedSession):
         self._others: list[kit.Runner] = []
 
     def _runner(self) -> kit.Runner:
+        self._cuda.enter()
         tensors = [
             {"name": spec.name, "dtype": spec.dtype, "shape": list(spec.shape)}
             for spec in (*self._inputs, *self._outputs)
@@ -48,7 +51,8 @@ class TensorRtSession(GuardedSession):
         return kit.Runner(self._trt, self._cuda, "plan", self._data, tensors)
 
     def _another(self) -> kit.Runner:
-        with _as_ours(self._path):
+        with self._turn, _as_ours(self._path):
+            self._check_open()
             runner = self._runner()
         self._others.append(runner)
         return runner
@@ -58,11 +62,23 @@ class TensorRtSession(GuardedSession):
         self._check_open()
         if "history" not in {spec.name for spec in self._inputs}:
             raise UsageError("a clip engine has no window", remedy="Load the stream engine")
-        return PlanWindow(self._another(), self._path, self._check_open)
+        return PlanWindow(self._another(), self._held)
+
+    @contextmanager
+    def _held(self) -> Iterator[None]:
+        """The session stays open meanwhile; the kit's errors are ours.
+
+        Raises:
+            UsageError: it is closed.
+        """
+        with self._turn, _as_ours(self._path):
+            self._check_open()
+            self._cuda.enter()
+            yield
 
     def _infer(self, inputs: Arrays) -> dict[str, NDArray[np.generic]]:
         outputs = {spec.name: spec.zeros() for spec in self._outputs}
-        with _as_ours(self._path):
+        with self._held():
             _run(self._own, inputs, outputs)
         return dict(outputs)
 
@@ -70,16 +86,17 @@ class TensorRtSession(GuardedSession):
         runner, taken, given = self._another(), dict(inputs), dict(outputs)
 
         def infer() -> None:
-            with _as_ours(self._path):
+            with self._held():
                 _run(runner, taken, given)
 
         return infer
 
     def _free(self) -> None:
-        with _as_ours(self._path):
+        with self._turn, _as_ours(self._path):
             self._cuda.enter()
             for runner in (self._own, *self._others):
                 runner.close()
+            self._cuda.release()
 
 
 class PlanWindow:
@@ -87,12 +104,13 @@ class PlanWindow:
 
     Args:
         runner: of this window alone.
-        path: of the plan, for errors.
-        check_open: raises UsageError once the session is closed.
+        held: keeps the session open, and raises UsageError once it is closed.
     """
 
-    def __init__(self, runner: kit.Runner, path: Path, check_open: Callable[[], None]) -> None:
-        self._runner, self._path, self._check_open = runner, path, check_open
+    def __init__(
+        self, runner: kit.Runner, held: Callable[[], AbstractContextManager[None]]
+    ) -> None:
+        self._runner, self._held = runner, held
         self.pushed = 0
         # the runner's own arrays end with the session
         self.frame: NDArray[np.uint8] = np.zeros_like(runner.given[0, 0])
@@ -100,15 +118,13 @@ class PlanWindow:
 
     def advance(self, *, anew: bool = False) -> None:
         """See LiveWindow.advance; EnvironmentMismatch where the GPU fails."""
-        self._check_open()
-        with _as_ours(self._path):
-            self._runner.cuda.enter()
+        with self._held():
             if anew or not self.pushed:
                 self.pushed = 0
                 self._runner.restart(self.frame[None, None])
             self._runner.given[0, 0] = self.frame
             self._runner.advance()
-        self.logits[:] = self._runner.logits[0, 0]
+            self.logits[:] = self._runner.logits[0, 0]
         self.pushed += 1
 
     def restart(self) -> None:
@@ -118,7 +134,6 @@ class PlanWindow:
 
 def _run(runner: kit.Runner, inputs: Arrays, outputs: Arrays) -> None:
     """One inference, the history given and taken like any other tensor."""
-    runner.cuda.enter()
     np.copyto(runner.given, inputs[runner.frame_name])
     if runner.is_stream:
         runner.remember(inputs["history"])

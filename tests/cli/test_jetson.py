@@ -66,7 +66,7 @@ def test_on_the_device_itself_it_goes_on_to_the_plans(
     outcome = typed(line)
 
     assert outcome.code == 0, outcome.err
-    assert "plans, on this device    Stand-in (sm_87, TensorRT 10.3.0, driver 12.6)" in outcome.out
+    assert "plans, on this device    Stand-in (sm_87, 8 SMs, 7 GB, TensorRT 10.3.0" in outcome.out
     assert "measured on Stand-in, sm_87, TensorRT 10.3.0" in " ".join(outcome.out.split())
     assert (world / "here.report" / "report.html").is_file()
     assert (world / "here.pkb.result.json").is_file()

@@ -12,8 +12,7 @@ import pytest
 
 from pkecho_edge.device import pkecho_device as kit
 
-NAMES = ("gpu", "compute_capability", "cuda_driver", "tensorrt", "l4t", "power_mode")
-FACTS = dict.fromkeys(NAMES, "same")
+FACTS = dict.fromkeys(kit.IDENTITY, "same")
 RECORD = {"key": "k" * 64, "facts": FACTS, "graph": "clip.onnx"}
 
 

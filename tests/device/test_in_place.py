@@ -55,7 +55,7 @@ def test_another_device_is_none_of_the_bundle_s(
     bundle: Path, with_device: pytest.MonkeyPatch
 ) -> None:
     kit = bundle / "device" / "pkecho_device.py"
-    assert device_here(kit) == "Stand-in (sm_87, TensorRT 8.5.2.2, driver 12.6)"
+    assert device_here(kit) == "Stand-in (sm_87, 8 SMs, 7 GB, TensorRT 8.5.2.2, driver 12.6)"
 
     with_device.setenv("FAKE_SM", "90")
 
@@ -75,7 +75,7 @@ def test_without_tensorrt_nothing_is_asked(bundle: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "kind", "words"),
     [
-        (("STAND_IN_FAIL", ".onnx"), EnvironmentMismatch, "no plan could be built"),
+        (("STAND_IN_FAIL", ".onnx"), EnvironmentMismatch, "no plan can be used"),
         (("STAND_IN_WRONG", "1"), AccuracyGateFailed, "self-test failed"),
     ],
 )

@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -17,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+from pkecho_edge.device import pkecho_device
 from pkecho_edge.device.result import read_result
 from tests.device.conftest import Kit, builds
 
@@ -129,8 +131,9 @@ def test_plans_of_another_device_are_rejected_or_built_anew(kit: Kit, tmp_path: 
     rebuilt = kit(STAND_IN_VERSION="10.3.0")
 
     assert rejected.code == 5
-    assert "built for Stand-in (sm_87, TensorRT 8.5.2.2, driver 12.6)" in rejected.err
-    assert "this is Stand-in (sm_87, TensorRT 10.3.0, driver 12.6)" in rejected.err
+    here = "Stand-in (sm_87, 8 SMs, 7 GB, TensorRT {}, driver 12.6)"
+    assert f"built for {here.format('8.5.2.2')}" in rejected.err
+    assert f"this is {here.format('10.3.0')}" in rejected.err
     assert rebuilt.code == 0
     assert builds(tmp_path) == 4
     assert len(list((tmp_path / "plans").glob("*.plan"))) == 2  # the old ones are gone
@@ -208,7 +211,7 @@ def test_a_builder_that_gives_up_says_why(kit: Kit) -> None:
     assert "built no plan (Could not find any implementation for node conv1)" in outcome.err
     assert outcome.result is not None
     assert outcome.result["chosen"] == {}
-    assert outcome.result["reason"]["clip"].startswith("no plan could be built: int8: TensorRT")
+    assert outcome.result["reason"]["clip"].startswith("no plan can be used: int8: TensorRT")
 
 
 def test_a_precision_that_fails_does_not_end_the_run(kit: Kit, tmp_path: Path) -> None:
@@ -266,11 +269,79 @@ def test_the_gpu_s_own_time_is_told_apart(kit: Kit) -> None:
         assert 0 < plan["latency"]["gpu_ms_p50"] <= plan["latency"]["ms_p50"]
 
 
+def test_a_larger_board_of_the_same_chip_is_another_device(kit: Kit) -> None:
+    """Every Orin calls its GPU "Orin": a disk that moved must not take its plans along."""
+    assert kit().code == 0
+
+    moved = kit("--no-build", FAKE_SMS="16")
+
+    assert moved.code == 5
+    assert "built for Stand-in (sm_87, 8 SMs" in moved.err
+    assert "this is Stand-in (sm_87, 16 SMs" in moved.err
+
+
+def test_a_damaged_timing_cache_is_never_given_to_tensorrt(kit: Kit, tmp_path: Path) -> None:
+    assert kit().code == 0
+    (timings,) = (tmp_path / "plans").glob("timing-*.cache")
+    timings.write_bytes(timings.read_bytes()[:-1] + b"x")
+
+    outcome = kit("--rebuild")
+
+    assert outcome.code == 0, outcome.err
+    assert builds(tmp_path) == 4
+    whole = timings.read_bytes()
+    assert hashlib.sha256(whole[32:]).digest() == whole[:32]  # made anew
+
+
+def test_a_builder_that_raises_gives_one_line(kit: Kit) -> None:
+    outcome = kit(STAND_IN_RAISE="std::bad_alloc")
+
+    assert outcome.code == 5
+    assert "building failed (MemoryError('std::bad_alloc'))" in outcome.err
+    assert "Traceback" not in outcome.err
+    assert "Traceback" in kit("--debug", STAND_IN_RAISE="std::bad_alloc").err
+
+
+def test_a_gpu_without_room_for_a_plan_is_told_and_nothing_is_built_twice(
+    kit: Kit, tmp_path: Path
+) -> None:
+    assert kit().code == 0
+
+    full = kit(FAKE_ROOM_KB="64")
+
+    assert full.code == 5
+    assert "no plan can be used: int8: the GPU driver's cuMemAlloc_v2 failed with 2" in full.err
+    assert full.result is not None
+    assert builds(tmp_path) == 2
+
+
+def test_a_self_test_needs_no_room_to_build(kit: Kit) -> None:
+    """It is a health check beside an application that has the memory."""
+    assert kit().code == 0
+
+    assert kit("--self-test", FAKE_FREE_MB="100").code == 0
+    # on a board the system gives caches back: the driver's figure alone refuses too much
+    assert kit("--rebuild", FAKE_FREE_MB="100", FAKE_INTEGRATED="1").code == 0
+
+
+def test_quiet_says_nothing(kit: Kit) -> None:
+    outcome = kit("--quiet", STAND_IN_VERSION="10.3.0")
+
+    assert outcome.code == 0
+    assert outcome.out == outcome.err == ""
+
+
+def test_a_profile_s_fourth_number_refuses_nobody() -> None:
+    assert not pkecho_device.older("10.3.0", "10.3.0.30")
+    assert pkecho_device.older("10.2.9", "10.3")
+    assert not pkecho_device.older("10.10.1", "10.3.0")
+
+
 def test_a_check_looks_and_builds_nothing(kit: Kit, tmp_path: Path) -> None:
     right, wrong = kit("--check"), kit("--check", FAKE_SM="90")
 
     assert right.code == 0
-    assert right.out.strip() == "Stand-in (sm_87, TensorRT 8.5.2.2, driver 12.6)"
+    assert right.out.strip() == "Stand-in (sm_87, 8 SMs, 7 GB, TensorRT 8.5.2.2, driver 12.6)"
     assert wrong.code == 5
     assert not (tmp_path / "plans").exists()
 
@@ -430,10 +501,16 @@ def test_a_wrong_clock_breaks_nothing_and_is_told(kit: Kit, bundle: Path) -> Non
 def test_trtexec_lines_build_the_same_plans(kit: Kit, tmp_path: Path) -> None:
     outcome = kit("--trtexec")
 
-    lines = outcome.out.splitlines()[1:]
+    first, *lines = outcome.out.splitlines()
     assert outcome.code == 0
+    assert first == f"mkdir -p {tmp_path / 'plans'}"
     assert len(lines) == 6
     assert builds(tmp_path) == 0
+    for line in lines:  # nothing of it may end up in the bundle
+        words = dict(word.partition("=")[::2] for word in shlex.split(line)[1:])
+        assert Path(words["--onnx"]).is_file()
+        written = (words["--saveEngine"], words["--timingCacheFile"])
+        assert all(Path(name).parent == tmp_path / "plans" for name in written)
     int8 = next(line for line in lines if "clip.int8.onnx" in line)
     assert "--fp16 --int8" in int8
     assert "/upsamplers.0/neighbours.0/Exp:fp32" in int8

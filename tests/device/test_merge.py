@@ -240,6 +240,37 @@ def test_a_compressed_pack_is_refused(kit: Kit, pack: Path) -> None:
     assert "its arrays are compressed" in outcome.err
 
 
+def test_an_index_without_its_keys_is_refused(kit: Kit, pack: Path, tmp_path: Path) -> None:
+    arrays = dict(np.load(pack))
+    index = json.loads(bytes(arrays["index"]))
+    del index["bundle_id"]
+    arrays["index"] = np.frombuffer(json.dumps(index).encode(), np.uint8)
+    np.savez(tmp_path / "short.npz", **arrays)
+    np.save(tmp_path / "array.npy", np.zeros(3))
+
+    for name in ("short.npz", "array.npy"):
+        outcome = kit("--pack", tmp_path / name)
+
+        assert outcome.code == 7, outcome.err
+        assert "is no pack" in outcome.err
+
+
+def test_a_torch_that_is_broken_is_told_and_hinders_nothing(
+    kit: Kit, pack: Path, environment: dict[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "torch.py").write_text(
+        f"raise ImportError('libcudart.so:\\n  cannot open\\n' + {'x' * 500!r})"
+    )
+    environment["PYTHONPATH"] += f":{tmp_path / 'broken'}"
+
+    assert kit("--pack", pack).code in (0, 3)
+
+    read = read_result(tmp_path / "result.json")
+    assert read.baseline is None
+    assert read.baseline_what.startswith("PyTorch cannot be imported (libcudart.so: cannot open")
+
+
 def test_the_packed_network_is_the_baseline(pack: Path) -> None:
     arrays = np.load(pack)
     with warnings.catch_warnings():
@@ -284,6 +315,10 @@ HOSTILE = {
     "masks of impossible size": _set("masks", "clip", 0, "shape", to=[1 << 20, 1 << 20, 1 << 20]),
     "plans that are no list": _set("plans", to=7),
     "a reason that is none": _set("reason", "clip", to=None),
+    "a device that is a list": _set("device", to=[]),
+    "a choice that is a list": _set("chosen", to=[]),
+    "masks that are a list": _set("masks", to=[]),
+    "no reasons at all": _set("reason", to=None),
 }
 
 
@@ -313,4 +348,16 @@ def test_masks_that_are_not_what_they_say_are_refused(
     path.write_text(json.dumps(scored))
 
     with pytest.raises(UnusableInput, match="damaged masks"):
-        read_result(path).masks("clip", entry["content_sha256"])
+        read_result(path).masks("clip", entry["content_sha256"], tuple(entry["shape"]))
+
+
+def test_masks_of_another_shape_are_not_unpacked(scored: dict[str, Any], tmp_path: Path) -> None:
+    """A small file may claim a large mask: what is unpacked is what the clip has."""
+    entry = scored["masks"]["clip"][0]
+    entry["shape"] = [1 << 10, 1 << 10, 1 << 10]
+    entry["data"] = BOMB
+    path = tmp_path / "large.json"
+    path.write_text(json.dumps(scored))
+
+    with pytest.raises(UnusableInput, match=r"has masks \[1024, 1024, 1024\] of a clip \[10, 96"):
+        read_result(path).masks("clip", entry["content_sha256"], (10, *SIZE))

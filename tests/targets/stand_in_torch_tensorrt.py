@@ -61,7 +61,7 @@ def convert_exported_program_to_serialized_trt_engine(
         "inputs": [_port(name, each) for name, each in zip(names, arg_inputs, strict=True)],
         "outputs": [
             _port(name, each)
-            for name, each in zip(("logits", "history_out")[: len(results)], results, strict=True)
+            for name, each in zip(("output0", "output1")[: len(results)], results, strict=True)
         ],
     }
     return json.dumps(plan).encode()

@@ -9,6 +9,7 @@ STAND_IN_BUILDS   a file that gets a line per build
 STAND_IN_SLEEP    seconds that a build takes
 STAND_IN_HOG_MB   memory that a build takes
 STAND_IN_FAIL     the builder gives up on graphs whose file name contains this
+STAND_IN_RAISE    the builder raises this
 STAND_IN_REFUSE   an operator that the parser does not know
 STAND_IN_WRONG    plans compute other masks than their graphs
 """
@@ -69,6 +70,7 @@ class DataType(enum.Enum):
     FLOAT = 0
     HALF = 1
     INT8 = 2
+    INT32 = 3
     UINT8 = 5
 
 
@@ -100,13 +102,13 @@ class _Tensor:
 
 
 class _Layer:
-    def __init__(self, name: str, kind: LayerType) -> None:
-        self.name, self.type, self.num_outputs = name, kind, 1
+    def __init__(self, name: str, kind: LayerType, dtype: DataType = DataType.FLOAT) -> None:
+        self.name, self.type, self.num_outputs, self.dtype = name, kind, 1, dtype
         self.precision, self.output_type = None, None
 
     def get_output(self, index: int) -> _Tensor:
         assert index == 0
-        return _Tensor(float32)
+        return _Tensor(self.dtype)
 
     def set_output_type(self, index: int, dtype: DataType) -> None:
         assert index == 0
@@ -167,11 +169,19 @@ class OnnxParser:
                 self._network.quantized = True
             kind = LayerType.CONVOLUTION if node.op_type == "Conv" else LayerType.OTHER
             self._network.layers.append(_Layer(node.name, kind))
+            if node.op_type == "Conv":  # the importer's helpers carry the node's name and more
+                self._network.layers.append(_Layer(f"{node.name}_{index}", LayerType.OTHER))
+            if node.op_type in ("Reshape", "Transpose"):
+                name = f"{node.name} [shape]"
+                self._network.layers.append(_Layer(name, LayerType.OTHER, DataType.INT32))
         self._network.path = path
         return not self._errors
 
 
 class _TimingCache:
+    def __init__(self, data: bytes) -> None:
+        self.fits = not data or data == b"timings of " + __version__.encode()
+
     def serialize(self) -> bytearray:
         return bytearray(b"timings of " + __version__.encode())
 
@@ -192,16 +202,19 @@ class _Config:
         self.flags.discard(BuilderFlag(flag))
 
     def create_timing_cache(self, data: bytes) -> _TimingCache:
+        """The real one may abort on bytes that it did not write."""
         assert isinstance(data, bytes)
-        return _TimingCache()
+        if data and not data.startswith(b"timings of "):
+            os.abort()
+        return _TimingCache(data)
 
     def set_timing_cache(self, cache: _TimingCache, ignore_mismatch: bool) -> bool:
-        assert isinstance(cache, _TimingCache)
-        self._cache = cache
-        return True
+        assert isinstance(cache, _TimingCache), "a reference, as pybind has it"
+        if cache.fits:
+            self._cache = cache
+        return cache.fits
 
     def get_timing_cache(self) -> _TimingCache:
-        assert self._cache is not None, "no timing cache was set"
         return self._cache
 
     if _VERSION >= (8, 6):
@@ -244,6 +257,10 @@ class Builder:
             return self._fail("a strongly typed network takes no precision flags")
         if network.quantized and not network.strong and "INT8" not in names:
             return self._fail("Q/DQ needs the INT8 flag")
+        if any(n.dtype is DataType.INT32 and n.precision is not None for n in network.layers):
+            return self._fail("integers have no FP32")
+        if os.environ.get("STAND_IN_RAISE"):
+            raise MemoryError(os.environ["STAND_IN_RAISE"])
         if os.environ.get("STAND_IN_FAIL", "\n") in network.path:
             return self._fail("Could not find any implementation for node conv1")
         self._work(config)
