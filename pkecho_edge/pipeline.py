@@ -51,8 +51,8 @@ from pkecho_edge.verify.gates import DEFAULT_LIMITS
 if TYPE_CHECKING:
     from pkecho_edge.model.network import PKEchoNet
 
-__all__ = ["CompileResult", "VerifyResult", "compile", "measure_in_place", "pack"]
-__all__ += ["report_folder", "result_file", "verify"]
+__all__ = ["CompileResult", "VerifyResult", "check_target", "compile", "measure_in_place"]
+__all__ += ["pack", "report_folder", "result_file", "verify"]
 
 
 KIT = "pkecho_device.py"
@@ -121,7 +121,7 @@ def compile(
     stages = StageCache(cache or default_cache())
     options = options or targets.options_for(target)
     modes = _checked_modes(modes)
-    _require(target, options)
+    check_target(target, options)
     network, digest = load_identified(checkpoint)
     # what the network was trained on decides how long a clip is
     length = network.config.frames
@@ -371,8 +371,13 @@ def _checked_modes(modes: Sequence[str]) -> tuple[str, ...]:
     return tuple(mode for mode in MODES if mode in modes)
 
 
-def _require(target: str, options: CompileOptions) -> None:
-    """Fail before any work is done when the target is unknown, not installed or cannot do it."""
+def check_target(target: str, options: CompileOptions) -> None:
+    """Fail before any work is done.
+
+    Raises:
+        UsageError: an unknown target, or one that cannot do what the options say.
+        MissingDependency: its toolchain is not installed.
+    """
     found = targets.get(target)
     if what := found.missing():
         raise unavailable(target, what)

@@ -8,6 +8,7 @@ that a full disk, a crash or a hand has changed is made anew. A run that is kill
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -121,10 +122,13 @@ class StageCache:
         return kept
 
     def _unwritable(self, error: OSError) -> UsageError:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         return UsageError(
             f"the cache cannot be written ({error.strerror or error})",
             path=self.root,
-            remedy="Free some space, or set PKECHO_EDGE_CACHE to another folder",
+            remedy="Free some space, or set PKECHO_EDGE_CACHE to another folder"
+            if full
+            else "Set PKECHO_EDGE_CACHE to a folder that can be written",
         )
 
 

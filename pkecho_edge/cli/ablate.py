@@ -50,7 +50,7 @@ def ablate(
     ] = "3,4,5,whole",
     seeds: Annotated[int, typer.Option(help="Runs of every variant.", min=1)] = 3,
     config: Annotated[
-        Path | None, typer.Option(help="TOML file with a [training] table.", metavar="FILE")
+        Path | None, typer.Option(help="TOML file with a \\[training] table.", metavar="FILE")
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="Default: 50.", min=1)] = None,
     batch: Annotated[int | None, typer.Option(help="Clips per step; default: 8.", min=1)] = None,

@@ -29,6 +29,12 @@ __all__ = ["CalibrationOption", "CheckpointArgument", "ClipSeedOption", "ClipsOp
 __all__ += ["DataOption", "KeepFloatOption", "RestoreOption", "RuleOption", "clip_sources"]
 __all__ += ["compile_", "parse_modes"]
 
+VERIFY_CLIPS = 40
+_PACKAGED = (
+    "No checkpoint given: the packaged ResNet-18, trained on phantoms of 128x128 and 320x320, "
+    "and phantoms to go with it."
+)
+
 CheckpointArgument = Annotated[
     Path | None,
     typer.Argument(
@@ -62,6 +68,9 @@ def compile_(
     ] = False,
     calibration: CalibrationOption = None,
     clips: ClipsOption = 32,
+    verify_clips: Annotated[
+        int, typer.Option(help="Phantoms that are verified on; fewer are quicker.", min=1, max=200)
+    ] = VERIFY_CLIPS,
     size: SizeOption = "128",
     mode: Annotated[str, typer.Option(help="Engines: clip, stream or both.")] = "both",
     threads: Annotated[int, typer.Option(help="At run time; 0: every core.", min=0)] = 0,
@@ -108,13 +117,17 @@ def compile_(
     from pkecho_edge.verify.report import render_table
 
     target = _by_way_of(target, via)
+    options = targets.options_for(target, float_precision, threads, profile)
+    pipeline.check_target(target, options)
     if checkpoint is None and data is None:
         phantoms = True
         if not quiet:
-            console.print("No checkpoint given: the packaged ResNet-18, calibrated on phantoms.")
+            console.print(_PACKAGED)
     source = checkpoint or default_checkpoint_path()
     limits = load_gates(gates) if gates else DEFAULT_LIMITS
-    calibration_source, verification, trial = clip_sources(data, phantoms, parse_size(size), clips)
+    calibration_source, verification, trial = clip_sources(
+        data, phantoms, parse_size(size), clips, verify_clips
+    )
     out = out or Path(f"{source.stem}-{target}.pkb")
     with Bars(quiet) as bars:
         result = pipeline.compile(
@@ -130,7 +143,7 @@ def compile_(
             quantization=QuantizationOrder(
                 scheme, rules_of(rule), restore, tuple(keep_float or ())
             ),
-            options=targets.options_for(target, float_precision, threads, profile),
+            options=options,
             limits=limits,
             seed=seed,
             overwrite=overwrite,
@@ -200,7 +213,11 @@ def parse_modes(text: str) -> tuple[str, ...]:
 
 
 def clip_sources(
-    data: Path | None, phantoms: bool, size: tuple[int, int], clips: int
+    data: Path | None,
+    phantoms: bool,
+    size: tuple[int, int],
+    clips: int,
+    verify_clips: int = VERIFY_CLIPS,
 ) -> tuple[ClipSource, ClipSource, ClipSource]:
     """Where the clips of calibration, of verification and of trials come from."""
     from pkecho_edge.clip_roles import TRIAL_CLIPS
@@ -210,12 +227,12 @@ def clip_sources(
     if (data is None) == (not phantoms):
         raise UsageError(
             "give either --data DIR or --phantoms",
-            remedy="INT8 ranges need clips: name the folder that holds yours",
+            remedy="An engine is verified on clips: name the folder that holds yours",
         )
     if data is None:
         return (
             sources.phantoms(CALIBRATION_SEEDS[:clips], size),
-            sources.standard_set(size, 40),
+            sources.standard_set(size, verify_clips),
             sources.phantoms(TUNING_SEEDS[:TRIAL_CLIPS], size),
         )
     return (

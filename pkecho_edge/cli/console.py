@@ -79,7 +79,7 @@ JsonOption = Annotated[
     ),
 ]
 GatesOption = Annotated[
-    Path | None, typer.Option(help="TOML file with a [gates] table.", metavar="FILE")
+    Path | None, typer.Option(help="TOML file with a \\[gates] table.", metavar="FILE")
 ]
 SizeOption = Annotated[
     str, typer.Option(help="Frame size, N or HxW: multiples of 32 from 96 to 640.", metavar="SIZE")

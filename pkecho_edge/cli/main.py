@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
-from typing import Annotated
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -28,7 +32,33 @@ from pkecho_edge.errors import PkechoEdgeError
 
 __all__ = ["app", "main"]
 
-_INTERRUPTED = 130
+_INTERRUPTED, _TERMINATED = 130, 143
+
+
+class _Terminated(BaseException):
+    """SIGTERM: what was begun is cleaned up, as after Ctrl-C."""
+
+
+@contextmanager
+def _termination() -> Iterator[None]:
+    """SIGTERM raises _Terminated meanwhile, in this process: what it forks just ends."""
+    owner = os.getpid()
+
+    def terminate(number: int, frame: object) -> NoReturn:
+        if os.getpid() != owner:
+            os._exit(_TERMINATED)
+        raise _Terminated
+
+    try:
+        before = signal.signal(signal.SIGTERM, terminate)
+    except ValueError:  # not in the main thread: somebody's tool calls this
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
 
 app = typer.Typer(
     name="pkecho-edge",
@@ -74,13 +104,16 @@ def _root(
 def main() -> None:
     """Run the command line; every error ends as one line and its documented exit code."""
     try:
-        # standalone, typer would explain its own errors, in a box of several lines
-        code = app(prog_name="pkecho-edge", standalone_mode=False)
+        with _termination():
+            # standalone, typer would explain its own errors, in a box of several lines
+            code = app(prog_name="pkecho-edge", standalone_mode=False)
     except PkechoEdgeError as error:
         _explain(str(error))
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         code = _INTERRUPTED
+    except _Terminated:
+        code = _TERMINATED
     except Exception as error:
         if (line := _misuse(error)) is not None:
             if line:
@@ -88,8 +121,9 @@ def main() -> None:
             sys.exit(2)
         _explain(f"internal error: {type(error).__name__}: {error}. Run again with --debug")
         sys.exit(1)
-    if code == _INTERRUPTED:  # typer's way to pass on KeyboardInterrupt
-        _explain("interrupted. Run the same command again: finished stages are kept")
+    if code in (_INTERRUPTED, _TERMINATED):  # typer passes KeyboardInterrupt on as a number
+        what = "interrupted" if code == _INTERRUPTED else "terminated"
+        _explain(f"{what}. Run the same command again: finished stages are kept")
     sys.exit(code or 0)
 
 

@@ -35,8 +35,11 @@ def targets_(
     from pkecho_edge import targets
     from pkecho_edge.targets.profile import load_profile, profile_names, profile_toml
 
-    if profile is not None:
+    if profile is not None and json is not None:
+        write_json(json, load_profile(profile).as_dict())
+    if profile is not None and not quiet:
         console.print(profile_toml(load_profile(profile)), end="", markup=False, highlight=False)
+    if profile is not None:
         return
     found = {name: targets.get(name) for name in targets.names()}
     profiles = [load_profile(name) for name in profile_names()]
@@ -46,7 +49,8 @@ def targets_(
     if quiet:
         return
     _print_targets({name: (t.capabilities, t.missing()) for name, t in found.items()})
-    _print_profiles(profiles)
+    defaults = {t.capabilities.profile for t in found.values()}
+    _print_profiles(profiles, defaults)
 
 
 def _row(name: str, capabilities: Capabilities, missing: str | None) -> dict[str, Any]:
@@ -79,17 +83,21 @@ def _print_targets(found: dict[str, tuple[Capabilities, str | None]]) -> None:
     console.print(table)
 
 
-def _print_profiles(profiles: list[Profile]) -> None:
+def _print_profiles(profiles: list[Profile], defaults: set[str | None]) -> None:
     from rich.box import SIMPLE
     from rich.table import Table
 
-    table = Table("--profile", "device", "--target", "SM", "TensorRT", box=SIMPLE)
+    table = Table(
+        *("--profile", "device", "--target", "SM", "TensorRT"),
+        box=SIMPLE,
+        caption="* where none is named",
+        caption_justify="left",
+    )
     for each in profiles:
-        target = "jetson" if each.jetpack else "tensorrt"
         table.add_row(
-            each.name,
+            f"{each.name} *" if each.name in defaults else each.name,
             each.description,
-            target,
+            each.target,
             each.compute_capability or "any",
             f">= {each.tensorrt}",
         )

@@ -48,7 +48,7 @@ def train_(
         Path | None, typer.Option(help="Labelled recordings; default: phantoms.", metavar="DIR")
     ] = None,
     config: Annotated[
-        Path | None, typer.Option(help="TOML file with a [training] table.", metavar="FILE")
+        Path | None, typer.Option(help="TOML file with a \\[training] table.", metavar="FILE")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
     encoder_weights: Annotated[

@@ -98,7 +98,14 @@ def verify_(
         with Bars(quiet) as bars:
             pipeline.pack(bundle, source, pack, baseline=baseline, observer=bars)
         if not quiet:
-            console.print(f"Next, on the device: {_KIT} --pack {plain(pack.name)}", soft_wrap=True)
+            size_mb = pack.stat().st_size / 1e6
+            console.print(
+                f"Pack:  {plain(pack)}, {size_mb:.1f} MB: clips, the baseline's masks, and the "
+                "FP32 network for a PyTorch on the device",
+                soft_wrap=True,
+            )
+            kit = f"python3 {plain(bundle.name)}/device/pkecho_device.py"
+            console.print(f"Next, on the device: {kit} --pack {plain(pack.name)}", soft_wrap=True)
         return
     limits = load_gates(gates) if gates else DEFAULT_LIMITS
     with Bars(quiet) as bars:
@@ -111,9 +118,6 @@ def verify_(
     if json:
         write_json(json, result.report.to_dict())
     check_gates(result.gates, path=folder / "report.json")
-
-
-_KIT = "python3 BUNDLE/device/pkecho_device.py"
 
 
 def _check_device_options(

@@ -50,7 +50,8 @@ def device_here(kit: Path) -> str | None:
         )
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return asked.stdout.strip() if asked.returncode == 0 else None
+    lines = asked.stdout.splitlines()  # on the bundle, then on the device
+    return lines[-1].strip() if asked.returncode == 0 and lines else None
 
 
 def run_kit(

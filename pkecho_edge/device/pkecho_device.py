@@ -145,6 +145,8 @@ class Bundle:
         self.folder = folder
         again = "Copy the bundle to the device again"
         path = folder / "manifest.json"
+        if not path.exists() and not (folder / "engine").is_dir():
+            raise KitError(USAGE, f"{folder} is no bundle", "Name one with --bundle")
         self.manifest = read_json(path, INTEGRITY, "Name a bundle with --bundle")
         self.manifest_sha256 = sha256_of(path)
         try:
@@ -347,7 +349,10 @@ def import_tensorrt() -> Any:
         import tensorrt
     except Exception as error:  # a broken installation raises whatever it likes
         what = f"TensorRT's Python package cannot be imported ({error})"
-        remedy = "Install JetPack's python3-libnvinfer, or use a --system-site-packages environment"
+        remedy = (
+            "Run this on the device; install JetPack's python3-libnvinfer there, on a desktop "
+            "`pip install tensorrt`, and let a virtual environment see it (--system-site-packages)"
+        )
         raise KitError(ENVIRONMENT, what, remedy) from error
     if release(tensorrt.__version__) < (8, 5):
         what = f"this is TensorRT {tensorrt.__version__}"
@@ -1795,7 +1800,10 @@ def main(arguments: Sequence[str]) -> int:
 
 def check(options: argparse.Namespace) -> int:
     """Whether the bundle is whole and this is the device that it is for."""
-    bundle, trt = Bundle(options.bundle), import_tensorrt()
+    bundle = Bundle(options.bundle)
+    count = len(bundle.manifest["files"])
+    print("{}: {} files are whole; for {}".format(options.bundle, count, bundle.profile["name"]))
+    trt = import_tensorrt()
     facts = device_facts(Cuda(), trt)
     for warning in check_device(bundle.profile, facts):
         print("warning: " + warning, file=sys.stderr)

@@ -160,8 +160,9 @@ def read_result(path: Path) -> DeviceResult:
         *(ValueError, KeyError, TypeError, AttributeError),
         *(RecursionError, OverflowError),
     ) as error:
+        reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
         raise UnusableInput(
-            f"is no result of the device kit ({error})", path=path, remedy=_REMEDY
+            f"is no result of the device kit ({reason})", path=path, remedy=_REMEDY
         ) from error
 
 

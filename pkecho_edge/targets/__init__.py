@@ -7,7 +7,7 @@ from typing import cast
 
 from pkecho_edge.errors import UsageError
 from pkecho_edge.targets.base import CompileOptions, Target, check_precision
-from pkecho_edge.targets.profile import load_profile
+from pkecho_edge.targets.profile import check_profile, load_profile
 
 __all__ = ["REGISTRY", "get", "names", "options_for"]
 
@@ -39,6 +39,11 @@ def get(name: str) -> Target:
     return cast(Target, getattr(importlib.import_module(module), attribute)())
 
 
+def _with_profiles() -> str:
+    having = (name for name in names() if get(name).capabilities.profile is not None)
+    return " or ".join(f"--target {name}" for name in having)
+
+
 def options_for(
     name: str, float_precision: str | None = None, threads: int = 0, profile: str | None = None
 ) -> CompileOptions:
@@ -57,13 +62,13 @@ def options_for(
     capabilities = get(name).capabilities
     if profile is not None and capabilities.profile is None:
         raise UsageError(
-            f"target {name} has no profiles", remedy="Leave --profile out, or use --target jetson"
+            f"target {name} has no profiles",
+            remedy=f"Leave --profile out, or use {_with_profiles()}",
         )
-    device = profile or capabilities.profile
-    options = CompileOptions(
-        float_precision or capabilities.float_precision,
-        threads,
-        load_profile(device) if device else None,
-    )
+    named = profile or capabilities.profile
+    device = load_profile(named) if named else None
+    if device is not None:
+        check_profile(name, device)
+    options = CompileOptions(float_precision or capabilities.float_precision, threads, device)
     check_precision(get(name), options)
     return options

@@ -30,12 +30,14 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-__all__ = ["PRECISIONS", "Profile", "load_profile", "profile_names", "profile_toml"]
+__all__ = ["PRECISIONS", "Profile", "check_profile", "load_profile", "profile_names"]
+__all__ += ["profile_toml"]
 
 PRECISIONS = ("int8", "fp16", "fp32")
 _MAX_BYTES = 1 << 16
 _VERSION = re.compile(r"\d{1,3}(\.\d{1,3}){1,3}")
 _FIRST_TENSORRT = (8, 5)
+_UNKNOWN_TENSORRT = (12,)
 
 
 @dataclass(frozen=True)
@@ -64,8 +66,8 @@ class Profile:
             value = getattr(self, key)
             if value is not None and not _VERSION.fullmatch(value):
                 raise ValueError(f"{key} {value[:60]!r} is not a version such as 10.3")
-        if self.tensorrt_release < _FIRST_TENSORRT:
-            raise ValueError(f"TensorRT {self.tensorrt} is older than 8.5")
+        if not _FIRST_TENSORRT <= self.tensorrt_release < _UNKNOWN_TENSORRT:
+            raise ValueError(f"TensorRT {self.tensorrt} is not 8.5 to 11")
         if not self.precisions or not set(self.precisions) <= set(PRECISIONS):
             raise ValueError(f"precisions are of {', '.join(PRECISIONS)}, at least one")
         for key in ("memory_mb", "workspace_mb", "build_memory_mb"):
@@ -73,6 +75,13 @@ class Profile:
                 raise ValueError(f"{key} must lie between 64 and {1 << 22}")
         if self.build_memory_mb > self.memory_mb:
             raise ValueError("build_memory_mb is more than memory_mb")
+        if self.workspace_mb > self.memory_mb:
+            raise ValueError("workspace_mb is more than memory_mb")
+
+    @property
+    def target(self) -> str:
+        """The one that it is for."""
+        return "jetson" if self.jetpack is not None else "tensorrt"
 
     @property
     def tensorrt_release(self) -> tuple[int, ...]:
@@ -154,6 +163,19 @@ def _profile(raw: dict[str, Any]) -> Profile:
         elif not isinstance(raw[name], str):
             raise ValueError(f"{name} must be text")
     return Profile(**{**raw, "precisions": tuple(raw["precisions"])})
+
+
+def check_profile(target: str, profile: Profile) -> None:
+    """Refuse a desktop's profile for a Jetson, and the other way round.
+
+    Raises:
+        UsageError: naming the target that it is for.
+    """
+    if profile.target != target:
+        raise UsageError(
+            f"profile {profile.name} is for --target {profile.target}",
+            remedy=f"Use --target {profile.target}, or another --profile",
+        )
 
 
 def profile_toml(profile: Profile) -> str:

@@ -15,7 +15,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pkecho_edge.errors import MissingDependency, PkechoEdgeError, UsageError
+from pkecho_edge.errors import MissingDependency, PkechoEdgeError
 from pkecho_edge.files import write_atomically
 from pkecho_edge.targets.base import (
     Capabilities,
@@ -26,7 +26,7 @@ from pkecho_edge.targets.base import (
     check_release,
 )
 from pkecho_edge.targets.onnxruntime_session import OnnxRuntimeSession, open_graph, tensor_spec
-from pkecho_edge.targets.profile import Profile, load_profile
+from pkecho_edge.targets.profile import Profile, check_profile, load_profile
 from pkecho_edge.targets.tensorrt_graphs import (
     WEIGHTS,
     float32_nodes,
@@ -102,20 +102,11 @@ class TensorRt:
         return engines
 
     def _profile(self, options: CompileOptions) -> Profile:
-        """The device that is meant.
-
-        Raises:
-            UsageError: it is a Jetson, and this target is not, or the other way round.
-        """
+        """The device that is meant; UsageError as `check_profile`."""
         default = self.capabilities.profile
         assert default is not None
         profile = options.profile or load_profile(default)
-        if (profile.jetpack is not None) != (self.name == "jetson"):
-            other = "tensorrt" if self.name == "jetson" else "jetson"
-            raise UsageError(
-                f"profile {profile.name} is for --target {other}",
-                remedy=f"Use --target {other}, or another --profile",
-            )
+        check_profile(self.name, profile)
         return profile
 
     def _compile_trial(

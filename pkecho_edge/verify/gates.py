@@ -286,7 +286,7 @@ def _error(gates: tuple[Gate, ...], path: Path | None = None) -> PkechoEdgeError
         return AccuracyGateFailed(
             f"accuracy gate failed: {what}",
             path=path,
-            remedy="Run `pkecho-edge tune`, calibrate on more clips, or prune less",
+            remedy="Calibrate on more clips, or compile without --no-restore",
         )
     if failed:
         return SpeedGateFailed(

@@ -175,6 +175,6 @@ def _limit(gate: Document | None, metric: str = "") -> Text:
         return Text(NONE)
     word, style = _RESULTS[gate["pass"]]
     # beside four other columns there is room for one word; the line below says why
-    word = "unknown" if gate["pass"] is None else word
+    word = "open" if gate["pass"] is None else word
     unit = "px " if metric == "hd95" else ""
     return Text(f"{gate_limit(gate)} {unit}{word}", style=style)

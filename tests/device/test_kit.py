@@ -160,7 +160,7 @@ def test_a_kill_at_any_moment_leaves_the_old_plan_or_the_new_one(
     command = [sys.executable, str(bundle / "device" / "pkecho_device.py"), "--rebuild", "--quiet"]
     command += ["--cache", str(tmp_path / "plans"), "--precisions", "int8", "--rounds", "1"]
     command += ["--result", str(tmp_path / "killed.json")]
-    for delay in (0.3, 0.8, 1.2, 1.6, 2.0, 2.4):
+    for delay in (0.8, 1.6, 2.4):  # tests/device/test_cache.py dies at every step
         process = subprocess.Popen(command, env={**environment, "STAND_IN_SLEEP": "0.2"})
         time.sleep(delay)
         process.send_signal(signal.SIGKILL)
@@ -341,7 +341,9 @@ def test_a_check_looks_and_builds_nothing(kit: Kit, tmp_path: Path) -> None:
     right, wrong = kit("--check"), kit("--check", FAKE_SM="90")
 
     assert right.code == 0
-    assert right.out.strip() == "Stand-in (sm_87, 8 SMs, 7 GB, TensorRT 8.5.2.2, driver 12.6)"
+    bundle, device = right.out.splitlines()
+    assert bundle.endswith("files are whole; for orin-jetpack5")
+    assert device == "Stand-in (sm_87, 8 SMs, 7 GB, TensorRT 8.5.2.2, driver 12.6)"
     assert wrong.code == 5
     assert not (tmp_path / "plans").exists()
 
