@@ -377,6 +377,31 @@ def test_a_child_does_not_outlive_a_killed_kit(
     _wait_for(lambda: not _builders(tmp_path))
 
 
+def test_ctrl_c_ends_the_build_and_keeps_what_was_there(
+    kit: Kit, bundle: Path, environment: dict[str, str], tmp_path: Path
+) -> None:
+    assert kit().code == 0
+    command = [sys.executable, str(bundle / "device" / "pkecho_device.py"), "--rebuild"]
+    command += ["--cache", str(tmp_path / "plans"), "--precisions", "int8"]
+    process = subprocess.Popen(
+        command,
+        env={**environment, "STAND_IN_SLEEP": "120"},
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    _wait_for(lambda: bool(_builders(tmp_path)))
+    process.send_signal(signal.SIGINT)
+    said = process.communicate(timeout=30)[1]
+
+    assert process.returncode == 130
+    assert said.splitlines()[-1] == "interrupted; what was built is kept"
+    assert "Traceback" not in said
+    _wait_for(lambda: not _builders(tmp_path))
+    assert kit("--self-test").code == 0
+    assert not list((tmp_path / "plans").glob("*.partial"))
+
+
 def _builders(folder: Path) -> list[str]:
     """Processes that build into a cache below the folder."""
     found = []
