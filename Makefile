@@ -14,7 +14,7 @@ demo: $(VENV)/.installed ## compile the packaged network to INT8, verify it, and
 
 # Two workers with one thread each: threads of several workers on the same cores only wait.
 test: $(VENV)/.installed ## run the tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 lint: $(VENV)/.installed ## check style and formatting
 	$(BIN)/ruff check .
