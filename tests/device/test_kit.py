@@ -389,10 +389,16 @@ def test_ctrl_c_ends_the_build_and_keeps_what_was_there(
         cwd=tmp_path,
         stderr=subprocess.PIPE,
         text=True,
+        # a shell's background jobs, and all that they start, ignore Ctrl-C
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
-    _wait_for(lambda: bool(_builders(tmp_path)))
-    process.send_signal(signal.SIGINT)
-    said = process.communicate(timeout=30)[1]
+    try:
+        _wait_for(lambda: bool(_builders(tmp_path)))
+        process.send_signal(signal.SIGINT)
+        said = process.communicate(timeout=30)[1]
+    finally:
+        process.kill()
+        process.communicate()
 
     assert process.returncode == 130
     assert said.splitlines()[-1] == "interrupted; what was built is kept"
