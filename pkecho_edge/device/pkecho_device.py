@@ -910,9 +910,8 @@ class Kit:
         record = self.cache.record(mode, precision)
         if record is not None and record["key"] == spec["key"] and not self.options.rebuild:
             data = self.cache.plan(record)
-            if (
-                data is None
-            ):  # a builder may just have replaced it: then its new record names another
+            if data is None:
+                # a builder may just have replaced it: then its new record names another
                 record = self.cache.record(mode, precision) or record
                 data = self.cache.plan(record)
             if data is not None:
