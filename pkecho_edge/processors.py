@@ -1,10 +1,11 @@
-"""The processors that this process may use."""
+"""The processors that this process may use, and what they can do."""
 
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
-__all__ = ["allowed_cores"]
+__all__ = ["allowed_cores", "cpu_flags"]
 
 
 def allowed_cores() -> int:
@@ -12,3 +13,14 @@ def allowed_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def cpu_flags() -> frozenset[str]:
+    """Instruction sets by their names in /proc/cpuinfo; empty where the system has no such file."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return frozenset()
+    named = (line.partition(":") for line in text.splitlines())
+    lines = (value for name, _, value in named if name.strip().lower() in ("flags", "features"))
+    return frozenset(next(lines, "").split())

@@ -30,6 +30,7 @@ __all__ = [
     "checkpoint_sha256",
     "default_checkpoint_path",
     "load_checkpoint",
+    "read_notes",
     "read_tensors",
     "save_checkpoint",
 ]
@@ -76,7 +77,7 @@ def save_checkpoint(
         network: its state dict and configuration are saved.
         path: ends in .safetensors by convention.
         half: convolution and linear weights as FP16; norms and statistics stay FP32.
-        notes: for people who look into the header, text to text; nothing reads them.
+        notes: for the header, text to text; `read_notes` gives them back.
     """
     from safetensors.torch import save
 
@@ -137,6 +138,23 @@ def read_tensors(path: Path | str) -> dict[str, Tensor]:
     return {name: _value(name, tensor, path) for name, tensor in tensors.items()}
 
 
+def read_notes(path: Path | str) -> dict[str, str]:
+    """What the header of our format says beside the configuration; empty for any other file.
+
+    Raises:
+        CheckpointError: it cannot be read at all.
+    """
+    path = Path(path)
+    _require_regular(path)
+    if not _is_safetensors(path):
+        return {}
+    header = _header(path)
+    notes = header.get("notes") if header else None
+    if not isinstance(notes, dict):
+        return {}
+    return {name: text for name, text in notes.items() if isinstance(text, str)}
+
+
 def _value(name: str, tensor: Tensor, path: Path) -> Tensor:
     """In FP32 where it is a weight; only ordinary, finite tensors pass."""
     ordinary = tensor.layout is torch.strided and not (tensor.is_meta or tensor.is_quantized)
@@ -154,6 +172,17 @@ def _value(name: str, tensor: Tensor, path: Path) -> Tensor:
 
 def _read(path: Path) -> tuple[dict[str, Tensor], NetworkConfig | None]:
     _require_regular(path)
+    if _is_safetensors(path):
+        return _read_safetensors(path)
+    return _read_pickle(path), None
+
+
+def _is_safetensors(path: Path) -> bool:
+    """Whether it begins as such a file does.
+
+    Raises:
+        CheckpointError: it cannot be read, or is empty.
+    """
     try:
         with path.open("rb") as file:
             head = file.read(9)
@@ -163,10 +192,8 @@ def _read(path: Path) -> tuple[dict[str, Tensor], NetworkConfig | None]:
         ) from error
     if not head:
         raise CheckpointError("is empty (0 bytes)", path=path, remedy="Copy or download it again")
-    # safetensors: eight bytes of header length, then a JSON object
-    if len(head) == 9 and head[8:9] == b"{":
-        return _read_safetensors(path)
-    return _read_pickle(path), None
+    # eight bytes of header length, then a JSON object
+    return len(head) == 9 and head[8:9] == b"{"
 
 
 def _require_regular(path: Path) -> None:
@@ -196,23 +223,50 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], NetworkConfig | No
 
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError, RuntimeError) as error:
-        raise CheckpointError(
-            f"is damaged ({error})", path=path, remedy="Copy or download it again"
-        ) from error
-    if _KEY not in metadata:
+        raise _damaged(path, error) from error
+    header = _header(path)
+    if header is None:
         return _unwrapped(tensors), None
+    try:
+        return tensors, NetworkConfig.from_dict(header["config"])
+    except (KeyError, TypeError, CheckpointError) as error:
+        raise _unusable_header(path, error) from error
+
+
+def _header(path: Path) -> dict[str, Any] | None:
+    """Our metadata of a safetensors file; None where it has none.
+
+    Raises:
+        CheckpointError: the file is damaged, or the header is of another format.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+    except (SafetensorError, OSError, ValueError, RuntimeError) as error:
+        raise _damaged(path, error) from error
+    if _KEY not in metadata:
+        return None
     try:
         header = json.loads(metadata[_KEY])
         if header["format"] != _FORMAT:
             raise ValueError(f"format {header['format']!r}")
-        return tensors, NetworkConfig.from_dict(header["config"])
-    except (ValueError, KeyError, TypeError, RecursionError, CheckpointError) as error:
-        raise CheckpointError(
-            f"its header cannot be used ({error})", path=path, remedy="Save it again"
-        ) from error
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise _unusable_header(path, error) from error
+    return dict(header)
+
+
+def _damaged(path: Path, error: Exception) -> CheckpointError:
+    return CheckpointError(f"is damaged ({error})", path=path, remedy="Copy or download it again")
+
+
+def _unusable_header(path: Path, error: Exception) -> CheckpointError:
+    return CheckpointError(
+        f"its header cannot be used ({error})", path=path, remedy="Save it again"
+    )
 
 
 def _read_pickle(path: Path) -> dict[str, Tensor]:

@@ -82,7 +82,15 @@ class KernelSegmentation(nn.Module):
         Element 0 is the unrefined prediction. Attention over the batch makes the result of a clip
         depend on its batch mates whenever B > 1: score and deploy at B = 1.
         """
-        reduced = self.predictor_conv1(features)  # [BT, C, h, w]
+        return self.refine(self.reduce(features))
+
+    def reduce(self, features: Tensor) -> Tensor:
+        """What kernels are matched with: [N, channels, h, w] -> [N, C, h, w]."""
+        reduced: Tensor = self.predictor_conv1(features)
+        return reduced
+
+    def refine(self, reduced: Tensor) -> list[Tensor]:
+        """Reduced features [B * T, C, h, w] -> as `forward`."""
         masks = self.predictor_conv2(reduced)  # [BT, 1, h, w]
         return [masks, *self._refined(reduced, masks)]
 

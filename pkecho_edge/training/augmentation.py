@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pkecho_edge.errors import UsageError
 
-__all__ = ["Augmentation", "Batch", "augment"]
+__all__ = ["Augmentation", "Batch", "Change", "augment", "augmented"]
 
 
 @dataclass(frozen=True)
@@ -70,8 +70,27 @@ def augment(batch: Batch, limits: Augmentation, generator: torch.Generator) -> B
         limits: of the changes.
         generator: on the CPU; it alone decides.
     """
-    clips, count = batch.clips, batch.clips.shape[0]
-    device = clips.device
+    clips, change = augmented(batch.clips, limits, generator)
+    return Batch(
+        clips=clips,
+        truth=change.move(batch.truth, "nearest"),
+        # beyond the image's edge the distance goes on growing; its value at the edge is close
+        distance=change.move(batch.distance, outside="border"),
+        labelled=change.order(batch.labelled),
+    )
+
+
+def augmented(
+    clips: Tensor, limits: Augmentation, generator: torch.Generator
+) -> tuple[Tensor, Change]:
+    """Changed clips, and the change itself for whatever belongs to their pixels.
+
+    Args:
+        clips: f32 [B, T, 1, H, W] in [0, 1].
+        limits: of the changes.
+        generator: on the CPU; it alone decides.
+    """
+    count, device = clips.shape[0], clips.device
 
     def uniform(limit: float) -> Tensor:
         return ((torch.rand(count, generator=generator) * 2 - 1) * limit).to(device)
@@ -85,17 +104,10 @@ def augment(batch: Batch, limits: Augmentation, generator: torch.Generator) -> B
     mirror = 1 - 2 * chance(limits.flip).float()
     angle = uniform(math.radians(limits.rotation_degrees))
 
-    clips = _reversed(clips, backwards)
     mean = clips.mean(dim=(1, 2, 3, 4), keepdim=True)
-    clips = (((clips - mean) * contrast + mean) * brightness).clamp(0, 1)
-    turn = _Turn(angle, mirror)
-    return Batch(
-        clips=turn.apply(clips, "bilinear", "zeros"),
-        truth=turn.apply(_reversed(batch.truth, backwards), "nearest", "zeros"),
-        # beyond the image's edge the distance goes on growing; its value at the edge is close
-        distance=turn.apply(_reversed(batch.distance, backwards), "bilinear", "border"),
-        labelled=_reversed(batch.labelled, backwards),
-    )
+    brighter = (((clips - mean) * contrast + mean) * brightness).clamp(0, 1)
+    change = Change(backwards, angle, mirror)
+    return change.move(brighter), change
 
 
 def _reversed(x: Tensor, backwards: Tensor) -> Tensor:
@@ -104,14 +116,21 @@ def _reversed(x: Tensor, backwards: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class _Turn:
-    """A rotation by `angle` [B] and mirroring by `mirror` [B] (-1 or 1) about the centre."""
+class Change:
+    """What moves pixels: time backwards where `backwards` [B] says so, then a rotation by `angle`
+    [B] and mirroring by `mirror` [B] (-1 or 1) about the centre."""
 
+    backwards: Tensor
     angle: Tensor
     mirror: Tensor
 
-    def apply(self, frames: Tensor, mode: str, outside: str) -> Tensor:
-        """[B, F, 1, H, W] -> the same shape."""
+    def order(self, x: Tensor) -> Tensor:
+        """[B, F, ...], what is known of F frames, in the clips' new order."""
+        return _reversed(x, self.backwards)
+
+    def move(self, frames: Tensor, mode: str = "bilinear", outside: str = "zeros") -> Tensor:
+        """[B, F, C, h, w] at any resolution -> the same shape."""
+        frames = self.order(frames)
         height, width = frames.shape[-2:]
         cosine, sine = self.angle.cos(), self.angle.sin()
         zero = torch.zeros_like(cosine)
@@ -120,7 +139,7 @@ class _Turn:
             torch.stack([sine * self.mirror * width / height, cosine, zero], dim=-1),
         ]
         theta = torch.stack(rows, dim=1)  # [B, 2, 3]
-        flat = frames.flatten(1, 2)  # [B, F, H, W]
+        flat = frames.flatten(1, 2)  # [B, F C, h, w]
         grid = F.affine_grid(theta, list(flat.shape), align_corners=False)
         turned = F.grid_sample(flat, grid, mode=mode, padding_mode=outside, align_corners=False)
         return turned.view_as(frames)

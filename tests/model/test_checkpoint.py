@@ -14,7 +14,12 @@ from safetensors.torch import load_file, save, save_file
 from torch import Tensor
 
 from pkecho_edge.errors import CheckpointError
-from pkecho_edge.model.checkpoint import checkpoint_sha256, load_checkpoint, save_checkpoint
+from pkecho_edge.model.checkpoint import (
+    checkpoint_sha256,
+    load_checkpoint,
+    read_notes,
+    save_checkpoint,
+)
 from pkecho_edge.model.configuration import NetworkConfig
 from pkecho_edge.model.network import PKEchoNet
 
@@ -59,6 +64,7 @@ def test_our_format_returns_the_same_network(tmp_path: Path, network: PKEchoNet)
     loaded = load_checkpoint(path)
 
     assert loaded.config == network.config
+    assert read_notes(path) == {"recipe": "kept", "epoch": "3"}
     assert not loaded.training
     for ours, theirs in zip(outputs(loaded), outputs(network), strict=True):
         assert torch.equal(ours, theirs)

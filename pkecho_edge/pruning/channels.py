@@ -1,0 +1,165 @@
+"""Channels that stand and fall together, what they are worth, and the network without some of them.
+
+torch-pruning follows a channel through the network: a residual sum ties the channels of its sides,
+a depthwise convolution those before and after it. What it finds here are the places of places.py.
+"""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pkecho_edge.errors import UsageError
+from pkecho_edge.model.configuration import SIZE_STEP
+from pkecho_edge.model.network import PKEchoNet
+from pkecho_edge.pruning.places import STEM, places_of, widths_of, with_widths
+
+__all__ = ["IMPORTANCES", "channel_importance", "keep_channels"]
+
+IMPORTANCES = ("magnitude", "taylor", "batchnorm")
+"""By the norm of a channel's weights, by what removing it would change of the loss to first order
+(Molchanov et al., CVPR 2019), or by its BatchNorm scales (Liu et al., ICCV 2017)."""
+
+
+class _Prunable(nn.Module):
+    """What of the network has widths to choose: the head takes part with its first layer alone."""
+
+    def __init__(self, network: PKEchoNet) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, frames: Tensor) -> list[Tensor]:
+        """[N, 1, H, W] -> the estimators' raw scores, and the reduced features."""
+        features = self.network.encoder_layer0(frames)
+        found = []
+        for stage, estimator in self.network.stages():
+            features = stage(features)
+            if estimator is not None:
+                found.append(estimator.estimator(features))
+        return [*found, self.network.kss.reduce(features)]
+
+
+def channel_importance(
+    network: PKEchoNet, kind: str, losses: Callable[[PKEchoNet], Iterable[Tensor]] | None = None
+) -> dict[str, Tensor]:
+    """What each channel is worth.
+
+    Args:
+        network: trained; it is left as it is.
+        kind: one of IMPORTANCES.
+        losses: of the network that it is given, one after the other; for "taylor", which asks how
+            they would change.
+
+    Returns:
+        place -> f32 [channels], with a mean of 1 over the channels of a place.
+
+    Raises:
+        UsageError: an unknown kind, or "taylor" without losses.
+    """
+    if kind not in IMPORTANCES:
+        raise UsageError(
+            f"there is no importance {kind!r}", remedy=f"Use one of {', '.join(IMPORTANCES)}"
+        )
+    network = copy.deepcopy(network).eval().requires_grad_(True)
+    if kind == "taylor":
+        if losses is None:
+            raise UsageError("importance taylor needs recordings", remedy="Use magnitude")
+        for loss in losses(network):
+            loss.backward()  # type: ignore[no-untyped-call]
+    importance = _importance(kind)
+    worth = {}
+    with _graph(network) as graph:
+        for place in places_of(network.config):
+            group = _group(graph, network, place)
+            values: Tensor = importance(group).detach().float()
+            worth[place] = values / values.mean().clamp(min=torch.finfo(torch.float32).tiny)
+    return worth
+
+
+def keep_channels(
+    network: PKEchoNet, worth: Mapping[str, Tensor], widths: Mapping[str, int]
+) -> PKEchoNet:
+    """A new network with the channels that are worth most.
+
+    Args:
+        network: trained; it is left as it is.
+        worth: of `channel_importance`.
+        widths: place -> how many channels stay, of every place; at most as many as there are.
+
+    Raises:
+        UsageError: a width of 0, or more than there are.
+    """
+    before = widths_of(network.config)
+    for place, width in before.items():
+        if not 1 <= widths[place] <= width:
+            raise UsageError(
+                f"{place} cannot keep {widths[place]} of {width} channels",
+                remedy="Choose at least 1 and no more than there are",
+            )
+    pruned = copy.deepcopy(network)
+    with _graph(pruned) as graph:
+        for place, width in before.items():
+            if widths[place] < width:
+                ranked = torch.argsort(worth[place], descending=True, stable=True)
+                going = sorted(ranked[widths[place] :].tolist())
+                _group(graph, pruned, place, going).prune()
+    rebuilt = PKEchoNet(with_widths(network.config, widths))
+    rebuilt.load_state_dict(pruned.state_dict())
+    return rebuilt.eval()
+
+
+@contextmanager
+def _graph(network: PKEchoNet) -> Iterator[Any]:
+    """The dependency graph of a network, which is in eval mode and asks for gradients meanwhile."""
+    import torch_pruning
+
+    network.eval().requires_grad_(True)
+    side = 2 * SIZE_STEP
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of parameters that it did not meet: the head's
+        yield torch_pruning.DependencyGraph().build_dependency(
+            _Prunable(network), torch.zeros(1, 1, side, side)
+        )
+
+
+def _group(graph: Any, network: PKEchoNet, place: str, channels: list[int] | None = None) -> Any:
+    """These channels of a place (all of them by default), wherever they reach."""
+    import torch_pruning
+
+    root = _root(network, place)
+    going = list(range(root.out_channels)) if channels is None else channels
+    return graph.get_pruning_group(root, torch_pruning.prune_conv_out_channels, idxs=going)
+
+
+def _root(network: PKEchoNet, place: str) -> nn.Conv2d:
+    """A convolution whose output channels are those of a place."""
+    kind, *numbers = place.split(".")
+    if place == STEM:
+        name = "encoder_layer0.0"
+    elif kind == "outputs":
+        stage = int(numbers[0]) + 1
+        block = network.get_submodule(f"encoder_layer{stage}.0")
+        last = "conv3" if hasattr(block, "conv3") else "conv2"
+        name = f"encoder_layer{stage}.0.{last}"
+    else:
+        stage, number, layer = (int(n) for n in numbers)
+        name = f"encoder_layer{stage + 1}.{number}.conv{layer + 1}"
+    found = network.get_submodule(name)
+    assert isinstance(found, nn.Conv2d)
+    return found
+
+
+def _importance(kind: str) -> Any:
+    from torch_pruning import importance
+
+    if kind == "taylor":
+        return importance.GroupTaylorImportance(normalizer=None)
+    if kind == "batchnorm":
+        return importance.BNScaleImportance(normalizer=None)
+    return importance.GroupMagnitudeImportance(normalizer=None)

@@ -1,0 +1,199 @@
+"""How wide each place becomes: as much importance as a budget of cost can buy.
+
+Step by step the channels go that are worth least for what they cost. What a place has lost counts
+by the logarithm of the worth that it has left, weighed with the MACs that read or write the place
+in the whole network. So the last channels of a layer are dearer than its first (without that, a
+search takes everything from a few places), and channels of equal worth that cost what they compute
+leave every place in the same proportion: what departs from it are differences of worth, and of time
+per MAC.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from pkecho_edge.errors import UsageError
+from pkecho_edge.model.configuration import NetworkConfig
+from pkecho_edge.model.network import PKEchoNet, count_gmacs
+from pkecho_edge.model.resnet import BACKBONES
+from pkecho_edge.pruning.cost import WidthCost, gmacs_cost
+from pkecho_edge.pruning.layers import ConvLayer, network_layers
+from pkecho_edge.pruning.places import outputs, widths_of, with_widths
+
+__all__ = ["SCOPES", "Chosen", "choose_widths", "network_gmacs"]
+
+SCOPES = ("global", "per-layer", "latency")
+"""Where channels go first: where they are worth least for their MACs, from every layer alike, or
+where they are worth least for the time that they take on the target."""
+
+_LEAST = 8
+"""Channels that any place keeps; below them a vector of INT8 products is mostly empty."""
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Widths that hold a budget.
+
+    Attributes:
+        widths: place -> channels.
+        gmacs: of a clip with them, by `network_gmacs`.
+    """
+
+    widths: Mapping[str, int]
+    gmacs: float
+
+
+def network_gmacs(config: NetworkConfig, widths: Mapping[str, int], size: tuple[int, int]) -> float:
+    """GMACs of a clip, as `count_gmacs` counts those of a network with these widths."""
+    return count_gmacs(PKEchoNet(with_widths(config, widths)), size)
+
+
+def choose_widths(
+    config: NetworkConfig,
+    worth: Mapping[str, Tensor],
+    ratio: float,
+    size: tuple[int, int],
+    *,
+    scope: str = "global",
+    round_to: int = 8,
+    cost: WidthCost | None = None,
+) -> Chosen:
+    """The widths of a network that keeps at most 1 - `ratio` of the GMACs of `config`.
+
+    Args:
+        config: of the network to prune.
+        worth: place -> what its channels are worth, [channels].
+        ratio: share of the GMACs that goes, above 0 and below 1.
+        size: (H, W) at which GMACs and cost count.
+        scope: of SCOPES.
+        round_to: widths become multiples of it; one that is none may stay as it is.
+        cost: of a layer in scope "latency"; None counts MACs.
+
+    Raises:
+        UsageError: a ratio or scope that there is not, or a ratio that leaves layers too narrow.
+    """
+    if not 0 < ratio < 1:  # false for NaN, too
+        raise UsageError(
+            f"ratio {ratio} is not between 0 and 1",
+            remedy="A ratio of 0.5 removes half of the GMACs",
+        )
+    if scope not in SCOPES:
+        raise UsageError(f"there is no scope {scope!r}", remedy=f"Use one of {', '.join(SCOPES)}")
+    search = _Search(config, worth, size, round_to, cost or gmacs_cost(size))
+    budget = (1 - ratio) * search.gmacs(widths_of(config))
+    narrower = search.uniform if scope == "per-layer" else search.greedy
+    widths = narrower(budget)
+    if widths is None:
+        least = search.gmacs(search.narrowest())
+        raise UsageError(
+            f"ratio {ratio:g} is out of reach: with every layer at its narrowest "
+            f"{least:.2f} GMACs are left, and {budget:.2f} are wanted",
+            remedy=f"Use at most {1 - least / (budget / (1 - ratio)):.2f}",
+        )
+    return Chosen(widths, search.gmacs(widths))
+
+
+class _Search:
+    """One network's widths, their worth and their cost."""
+
+    def __init__(
+        self,
+        config: NetworkConfig,
+        worth: Mapping[str, Tensor],
+        size: tuple[int, int],
+        round_to: int,
+        cost: WidthCost,
+    ) -> None:
+        self.config, self.round_to, self.cost = config, round_to, cost
+        self.layers = network_layers(config)
+        self.macs = gmacs_cost(size)
+        self.full = widths_of(config)
+        self.touching = {
+            place: [x for x in self.layers if place in (x.inputs, x.outputs)] for place in self.full
+        }
+        self.weight = {
+            place: self._sum(self.macs, self.full, layers)
+            for place, layers in self.touching.items()
+        }
+        self.kept = {place: _log_worth(values) for place, values in worth.items()}
+        counted = network_gmacs(config, self.full, size) / config.frames
+        self.fixed = counted - self._sum(self.macs, self.full, self.layers)
+
+    def gmacs(self, widths: Mapping[str, int]) -> float:
+        """Of a clip; what no width changes was counted once."""
+        return self.config.frames * (self.fixed + self._sum(self.macs, widths, self.layers))
+
+    def narrowest(self) -> dict[str, int]:
+        """Every place at the least it keeps."""
+        return {place: self._least(width) for place, width in self.full.items()}
+
+    def _least(self, width: int) -> int:
+        return min(width, max(_LEAST, self.round_to))
+
+    def uniform(self, budget: float) -> dict[str, int] | None:
+        """The widest share of channels for all places alike that holds the budget."""
+        for thousandths in range(1000, 0, -1):
+            widths = self._allowed(
+                {
+                    place: min(width, max(self._least(width), self._rounded(width, thousandths)))
+                    for place, width in self.full.items()
+                }
+            )
+            if self.gmacs(widths) <= budget:
+                return widths
+        return None
+
+    def _rounded(self, width: int, thousandths: int) -> int:
+        return max(1, round(width * thousandths / 1000 / self.round_to)) * self.round_to
+
+    def greedy(self, budget: float) -> dict[str, int] | None:
+        """Step by step narrower where the least worth goes for the cost that it saves."""
+        widths = dict(self.full)
+        while self.gmacs(widths) > budget:
+            best: tuple[float, str, int] | None = None
+            for place, width in widths.items():
+                narrower = self._step(width)
+                if narrower is None:
+                    continue
+                layers, changed = self.touching[place], {**widths, place: narrower}
+                saved = self._sum(self.cost, widths, layers)
+                saved -= self._sum(self.cost, changed, layers)
+                lost = self.kept[place][width] - self.kept[place][narrower]
+                price = self.weight[place] * lost / max(saved, 1e-12)
+                if best is None or price < best[0]:
+                    best = (price, place, narrower)
+            if best is None:
+                return None
+            widths[best[1]] = best[2]
+        return self._allowed(widths)
+
+    def _step(self, width: int) -> int | None:
+        """The next multiple below a width; None where it is as narrow as it may be."""
+        narrower = (width - 1) // self.round_to * self.round_to
+        return narrower if narrower >= self._least(width) and narrower < width else None
+
+    def _allowed(self, widths: dict[str, int]) -> dict[str, int]:
+        """A bottleneck's layer 1 has a projection, which a stem as wide as it would take away."""
+        if BACKBONES[self.config.backbone].bottleneck and widths["stem"] == widths[outputs(0)]:
+            narrower = self._step(widths["stem"])
+            place = "stem" if narrower is not None else outputs(0)
+            widths = {**widths, place: narrower or widths[place] + self.round_to}
+        return widths
+
+    @staticmethod
+    def _sum(
+        cost: Callable[[ConvLayer, int, int], float],
+        widths: Mapping[str, int],
+        layers: tuple[ConvLayer, ...] | list[ConvLayer],
+    ) -> float:
+        return sum(cost(layer, *layer.channels(widths)) for layer in layers)
+
+
+def _log_worth(values: Tensor) -> list[float]:
+    """For w = 0, 1, ...: the logarithm of what the best w channels are worth together."""
+    together = values.double().sort(descending=True).values.cumsum(0)
+    return [-math.inf, *together.clamp(min=1e-9).log().tolist()]

@@ -1,0 +1,188 @@
+"""Lessons: what a trained network answers on recordings, for another one to learn from.
+
+Every frame gives a signal, labelled or not. A lesson holds the final answer pixel by pixel, and on
+the coarse grid, where they take next to no room, the logits of every refinement and the features
+that the kernels are matched with: a pruned network keeps the head of its teacher, so what enters
+the head must come out alike. A lesson of ten frames takes 2.3 bytes a pixel of each frame.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pkecho_edge.data.clip import Clip
+from pkecho_edge.errors import UnusableInput
+from pkecho_edge.model.network import PKEchoNet
+
+__all__ = ["Answers", "Lessons", "answers_of", "read_lessons", "teach", "write_lessons"]
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a network says to clips; gradients flow through it.
+
+    Attributes:
+        logits: f32 [B, F, 1, H, W], the final ones of the frames that were asked for.
+        coarse: f32 [R + 1, B, T, h, w], of every refinement before it is upsampled.
+        features: f32 [B, T, C, h, w], reduced.
+    """
+
+    logits: torch.Tensor
+    coarse: torch.Tensor
+    features: torch.Tensor
+
+
+def answers_of(
+    network: PKEchoNet, clips: torch.Tensor, shown: torch.Tensor | None = None
+) -> Answers:
+    """A network's answers, each clip by itself as in deployment, whatever the mode.
+
+    Args:
+        network: in either mode; in training mode its BatchNorm sees the whole batch.
+        clips: f32 [B, T, 1, H, W] in [0, 1].
+        shown: i64 [F], the frames of each clip whose masks are brought to the image's size; None
+            for all. Half of a training step of a small network is spent on that.
+    """
+    batch, length = clips.shape[:2]
+    shown = torch.arange(length, device=clips.device) if shown is None else shown
+    features = network.encoder_layer0(clips.flatten(0, 1))
+    affinities = []
+    for stage, estimator in network.stages():
+        features = stage(features)
+        if estimator is not None:
+            affinities.append(estimator(_frames(features, batch, shown)))
+    reduced = network.kss.reduce(features)  # [BT, C, h, w]
+    # cross-video attention would mix the clips of a batch
+    each = [network.kss.refine(clip) for clip in reduced.view(batch, length, *reduced.shape[1:])]
+    masks = [torch.cat(step) for step in zip(*each, strict=True)]  # [BT, 1, h, w] each
+    logits = network.upsample(_frames(masks[-1], batch, shown), affinities)
+    coarse = torch.stack([step.view(batch, length, *step.shape[2:]) for step in masks])
+    return Answers(
+        logits.view(batch, len(shown), *logits.shape[1:]),
+        coarse,
+        reduced.view(batch, length, *reduced.shape[1:]),
+    )
+
+
+def _frames(x: torch.Tensor, batch: int, shown: torch.Tensor) -> torch.Tensor:
+    """[B T, ...] -> [B F, ...], the frames that are shown of each clip."""
+    length = x.shape[0] // batch
+    first = torch.arange(batch, device=x.device) * length
+    return x[(first[:, None] + shown[None]).flatten()]
+
+
+@dataclass(frozen=True)
+class Lessons:
+    """N lessons of one size.
+
+    Attributes:
+        frames: u8 [N, T, 1, H, W].
+        answers: u8 [N, T, 1, H, W], the teacher's probabilities in 255ths.
+        coarse: f16 [N, R + 1, T, h, w], its logits of every refinement.
+        features: f16 [N, T, C, h, w], its reduced features.
+        truth: u8 [N, T, 1, H, W / 8], ground truth, eight pixels to a byte; 0 where unlabelled.
+        labelled: bool [N, T].
+    """
+
+    frames: NDArray[np.uint8]
+    answers: NDArray[np.uint8]
+    coarse: NDArray[np.float16]
+    features: NDArray[np.float16]
+    truth: NDArray[np.uint8]
+    labelled: NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H, W) in pixels."""
+        height, width = self.frames.shape[-2:]
+        return height, width
+
+    def sha256(self) -> str:
+        """Of everything: a run resumes on the lessons that it began with."""
+        digest = hashlib.sha256()
+        for field in fields(self):
+            array = getattr(self, field.name)
+            digest.update(f"{field.name} {array.dtype} {array.shape}".encode())
+            digest.update(np.ascontiguousarray(array).data)
+        return digest.hexdigest()
+
+    def sample(self, count: int) -> Lessons:
+        """At most `count` of them, spread evenly over all."""
+        at = np.unique(np.linspace(0, len(self) - 1, min(count, len(self))).astype(int))
+        return Lessons(*(getattr(self, field.name)[at] for field in fields(self)))
+
+
+def teach(
+    teacher: PKEchoNet, clips: Iterable[Clip], advance: Callable[[], None] = lambda: None
+) -> Lessons:
+    """The teacher's answers to clips of one size.
+
+    Args:
+        teacher: put into eval mode.
+        clips: of the teacher's length, one in memory at a time but for what is kept of each.
+        advance: called after each clip.
+
+    Raises:
+        UnusableInput: there are none, or the teacher's answer to one is not finite.
+    """
+    teacher.eval()
+    kept = []
+    for clip in clips:
+        kept.append(_lesson(teacher, clip))
+        advance()
+    if not kept:
+        raise UnusableInput(
+            "there is nothing to learn from: no recording gives a clip",
+            remedy="Name a folder with recordings: pkecho-edge data check DIR",
+        )
+    return Lessons(*(np.stack(column) for column in zip(*kept, strict=True)))
+
+
+def _lesson(teacher: PKEchoNet, clip: Clip) -> Sequence[NDArray[np.generic]]:
+    """One row of each of the fields of Lessons."""
+    with torch.inference_mode():
+        answers = answers_of(teacher, torch.from_numpy(clip.frames)[None].float() / 255)
+    probabilities = answers.logits[0].sigmoid()
+    if not bool(torch.isfinite(probabilities).all()):
+        raise UnusableInput(
+            f"the network's answer to {clip.identifier} is not finite",
+            remedy="Check the checkpoint: pkecho-edge evaluate CHECKPOINT",
+        )
+    length, height, width = clip.frames.shape[0], *clip.frames.shape[2:]
+    truth = np.zeros((length, height, width), np.bool_) if clip.truth is None else clip.truth
+    labelled = clip.labelled or (False,) * length
+    return (
+        clip.frames,
+        (probabilities * 255).round().to(torch.uint8).numpy(),
+        answers.coarse[:, 0].half().numpy(),
+        answers.features[0].half().numpy(),
+        np.packbits(truth, axis=-1)[:, None],
+        np.array(labelled, dtype=np.bool_),
+    )
+
+
+def write_lessons(lessons: Lessons, folder: Path) -> None:
+    """One .npy file for each field."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for field in fields(lessons):
+        np.save(folder / f"{field.name}.npy", getattr(lessons, field.name), allow_pickle=False)
+
+
+def read_lessons(folder: Path) -> Lessons:
+    """Of `write_lessons`; the files are mapped, not read at once."""
+    return Lessons(
+        *(
+            np.load(folder / f"{field.name}.npy", mmap_mode="r", allow_pickle=False)
+            for field in fields(Lessons)
+        )
+    )

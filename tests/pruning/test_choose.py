@@ -1,0 +1,117 @@
+"""Which widths a budget buys."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from pkecho_edge.errors import UsageError
+from pkecho_edge.model.configuration import NetworkConfig
+from pkecho_edge.model.network import PKEchoNet, count_gmacs
+from pkecho_edge.pruning.choose import SCOPES, choose_widths, network_gmacs
+from pkecho_edge.pruning.cost import LatencyTable, LayerGrid, gmacs_cost, latency_cost
+from pkecho_edge.pruning.layers import ConvLayer
+from pkecho_edge.pruning.places import widths_of, with_widths
+
+SIZE = (128, 128)
+
+
+def equal(config: NetworkConfig) -> dict[str, torch.Tensor]:
+    return {name: torch.ones(width) for name, width in widths_of(config).items()}
+
+
+@pytest.mark.parametrize("scope", SCOPES)
+@pytest.mark.parametrize("backbone", ["resnet18", "resnet50"])
+def test_the_budget_is_kept_and_hardly_undercut(scope: str, backbone: str) -> None:
+    config = NetworkConfig(backbone)
+    whole = network_gmacs(config, widths_of(config), SIZE)
+
+    chosen = choose_widths(config, equal(config), 0.8, SIZE, scope=scope)
+
+    assert 0.9 * 0.2 * whole < chosen.gmacs <= 0.2 * whole
+    rebuilt = PKEchoNet(with_widths(config, chosen.widths))  # every projection is where it was
+    assert count_gmacs(rebuilt, SIZE) == pytest.approx(chosen.gmacs, rel=1e-9)
+    assert all(width % 8 == 0 and width >= 8 for width in chosen.widths.values())
+    assert PKEchoNet(config).state_dict().keys() == rebuilt.state_dict().keys()
+
+
+def test_channels_of_equal_worth_go_everywhere_alike() -> None:
+    config = NetworkConfig()
+    full = widths_of(config)
+
+    chosen = choose_widths(config, equal(config), 0.6, SIZE)
+
+    shares = [chosen.widths[name] / width for name, width in full.items()]
+    assert max(shares) / min(shares) < 1.6
+
+
+def test_a_place_of_worthless_channels_goes_first() -> None:
+    config = NetworkConfig()
+    worth = equal(config)
+    worth["inner.2.1.0"] = torch.cat([torch.ones(32), torch.full((224,), 1e-3)])
+
+    chosen = choose_widths(config, worth, 0.1, SIZE)
+
+    assert chosen.widths["inner.2.1.0"] <= 40
+    assert chosen.widths["inner.2.0.0"] > 200
+
+
+def test_latency_spares_what_is_cheap_in_time() -> None:
+    config = NetworkConfig()
+    macs = gmacs_cost(SIZE)
+
+    def dear_layer_4(layer: ConvLayer, inputs: int, outputs: int) -> float:
+        return macs(layer, inputs, outputs) * (10 if "layer4" in layer.name else 1)
+
+    by_macs = choose_widths(config, equal(config), 0.5, SIZE)
+    by_time = choose_widths(config, equal(config), 0.5, SIZE, scope="latency", cost=dear_layer_4)
+
+    assert by_time.widths["inner.3.1.0"] < by_macs.widths["inner.3.1.0"] / 2
+    assert by_time.widths["inner.2.1.0"] > by_macs.widths["inner.2.1.0"]
+
+
+@pytest.mark.parametrize("ratio", [0.0, 1.0, -0.5, float("nan")])
+def test_an_impossible_ratio_is_refused(ratio: float) -> None:
+    config = NetworkConfig()
+    with pytest.raises(UsageError, match="not between 0 and 1"):
+        choose_widths(config, equal(config), ratio, SIZE)
+
+
+@pytest.mark.parametrize("scope", SCOPES)
+def test_a_ratio_out_of_reach_says_how_far_one_can_go(scope: str) -> None:
+    config = NetworkConfig()
+
+    with pytest.raises(UsageError, match="out of reach") as refused:
+        choose_widths(config, equal(config), 0.999, SIZE, scope=scope)
+
+    most = float(refused.value.remedy.removeprefix("Use at most "))
+    choose_widths(config, equal(config), most - 0.005, SIZE, scope=scope)
+
+
+def test_a_grid_is_exact_on_its_points_and_linear_between() -> None:
+    grid = LayerGrid((8, 16), (8, 32), ((1.0, 3.0), (2.0, 6.0)))
+
+    assert grid.at(8, 8) == 1.0
+    assert grid.at(16, 32) == 6.0
+    assert grid.at(8, 20) == 2.0
+    assert grid.at(12, 8) == 1.5
+    assert grid.at(64, 64) == 6.0  # held beyond what was measured
+    assert grid.at(1, 1) == 1.0
+    table = LatencyTable({"a": grid})
+    assert LatencyTable.from_dict(table.as_dict()) == table
+    assert latency_cost(table)(ConvLayer("a", "stem", "stem", 3, 1, 4), 16, 8) == 2.0
+
+
+@pytest.mark.parametrize(
+    ("inputs", "outputs", "ms"),
+    [
+        ((), (8,), ()),
+        ((16, 8), (8,), ((1.0,), (1.0,))),
+        ((8,), (8, 16), ((1.0,),)),
+        ((8,), (8,), ((0.0,),)),
+        ((8,), (8,), ((float("nan"),),)),
+    ],
+)
+def test_a_grid_that_cannot_be_is_refused(inputs, outputs, ms) -> None:
+    with pytest.raises(ValueError, match=r"not|above"):
+        LayerGrid(inputs, outputs, ms)

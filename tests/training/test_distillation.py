@@ -1,0 +1,228 @@
+"""Distillation on clips of 64x64 pixels: it learns, resumes, keeps the best and ends in time."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from pkecho_edge.data.clip import Clip
+from pkecho_edge.errors import UnusableInput, UsageError
+from pkecho_edge.model.configuration import NetworkConfig, Widths
+from pkecho_edge.model.network import PKEchoNet
+from pkecho_edge.training import distillation
+from pkecho_edge.training.augmentation import Augmentation
+from pkecho_edge.training.distillation import (
+    DistillationRecipe,
+    LessonStep,
+    agreement,
+    distil,
+)
+from pkecho_edge.training.lessons import Lessons, answers_of, teach
+
+FRAMES = 2
+STILL = Augmentation(flip=0, reversal=0, brightness=0, contrast=0, rotation_degrees=0)
+QUICK = DistillationRecipe(
+    steps=12, pixels=4 * FRAMES * 64 * 64, frames=2, check_every=4, precision="f32", patience=0
+)
+
+
+@pytest.fixture(autouse=True)
+def few_settling_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(distillation, "_SETTLING_BATCHES", 6)
+
+
+def fresh(seed: int = 0, width: int = 8) -> PKEchoNet:
+    torch.manual_seed(seed)
+    inner = (((width,), (width,)),) * 4
+    config = NetworkConfig(frames=FRAMES, widths=Widths(width, (width,) * 4, inner))
+    return PKEchoNet(config).eval()
+
+
+def squares(count: int, seed: int = 0) -> list[Clip]:
+    """Bright squares on noise."""
+    rng = np.random.default_rng(seed)
+    found = []
+    for number in range(count):
+        mask = np.zeros((FRAMES, 64, 64), dtype=np.bool_)
+        left, top = rng.integers(4, 24, 2)
+        mask[:, top : top + 30, left : left + 30] = True
+        noise = rng.integers(0, 90, (FRAMES, 64, 64), dtype=np.uint8)
+        frames = (noise + 120 * mask).astype(np.uint8)[:, None]
+        found.append(
+            Clip(str(number), str(number), str(number), "t", frames, (0, 1), mask, (True, True))
+        )
+    return found
+
+
+@pytest.fixture(scope="module")
+def lessons() -> Lessons:
+    """What a teacher would say that knows the squares: its answers are the truth."""
+    return known(squares(12))
+
+
+@pytest.fixture(scope="module")
+def held() -> Lessons:
+    return known(squares(4, seed=9))
+
+
+def known(clips: list[Clip]) -> Lessons:
+    taught = teach(fresh(7), clips)
+    answers = np.stack([clip.truth for clip in clips])[:, :, None].astype(np.uint8) * 255
+    coarse = answers.reshape(len(clips), FRAMES, 2, 32, 2, 32).mean((3, 5)) / 255 * 8 - 4
+    coarse = np.repeat(coarse[:, None], taught.coarse.shape[1], axis=1).astype(np.float16)
+    return replace(taught, answers=answers, coarse=coarse)
+
+
+def test_it_learns_what_the_teacher_says(lessons: Lessons, held: Lessons, tmp_path: Path) -> None:
+    recipe = replace(
+        QUICK, steps=60, check_every=20, learning_rate=1e-2, feature_weight=0, augmentation=STILL
+    )
+
+    learned = distil(fresh(), [lessons], [held], recipe, tmp_path)
+
+    assert learned.before < 40
+    assert learned.agreement > 55
+    assert learned.agreement == pytest.approx(agreement(learned.network, [held]), abs=1e-9)
+    assert (learned.steps, learned.diverged) == (60, False)
+
+
+def test_a_killed_run_goes_on_bit_for_bit(lessons: Lessons, held: Lessons, tmp_path: Path) -> None:
+    class Killed(Exception):
+        pass
+
+    def kill(step: LessonStep) -> None:
+        if step.step == 10:  # two steps after the last state
+            raise Killed
+
+    whole = distil(fresh(), [lessons], [held], QUICK, tmp_path / "whole")
+    with pytest.raises(Killed):
+        distil(fresh(), [lessons], [held], QUICK, tmp_path / "killed", on_step=kill)
+    taken: list[int] = []
+    rest = distil(
+        fresh(),
+        [lessons],
+        [held],
+        QUICK,
+        tmp_path / "killed",
+        on_step=lambda step: taken.append(step.step),
+    )
+
+    assert taken == [9, 10, 11, 12]
+    for name, tensor in whole.network.state_dict().items():
+        assert torch.equal(tensor, rest.network.state_dict()[name]), name
+    assert (rest.agreement, rest.before) == (whole.agreement, whole.before)
+
+
+def test_other_lessons_do_not_go_on_with_a_run(
+    lessons: Lessons, held: Lessons, tmp_path: Path
+) -> None:
+    distil(fresh(), [lessons], [held], QUICK, tmp_path)
+
+    with pytest.raises(UsageError, match="another set of lessons"):
+        distil(fresh(), [held], [held], QUICK, tmp_path)
+
+
+def test_the_best_network_is_kept_not_the_last(
+    lessons: Lessons, held: Lessons, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = iter([50.0, 70.0, 60.0, 55.0])
+    monkeypatch.setattr(distillation, "agreement", lambda *_: next(looks))
+
+    learned = distil(fresh(), [lessons], [held], QUICK, tmp_path)
+
+    assert learned.agreement == 70.0
+    last = torch.load(tmp_path / "state.pt", weights_only=True)["network"]
+    kept = learned.network.state_dict()
+    assert not all(torch.equal(kept[name], tensor) for name, tensor in last.items())
+
+
+def test_patience_ends_a_run_that_no_longer_improves(
+    lessons: Lessons, held: Lessons, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(distillation, "agreement", lambda *_: 50.0)
+    recipe = replace(QUICK, steps=100, check_every=1, patience=3, settle=0.02)
+
+    assert distil(fresh(), [lessons], [held], recipe, tmp_path).steps == 5
+
+
+def test_a_run_that_falls_apart_gives_back_the_best(
+    lessons: Lessons, held: Lessons, tmp_path: Path
+) -> None:
+    start = fresh()
+    weights = {name: tensor.clone() for name, tensor in start.state_dict().items()}
+
+    learned = distil(start, [lessons], [held], replace(QUICK, learning_rate=1e30), tmp_path)
+
+    assert learned.diverged
+    assert learned.agreement >= learned.before
+    assert all(bool(torch.isfinite(t).all()) for t in learned.network.state_dict().values())
+    if learned.agreement == learned.before:
+        assert torch.equal(learned.network.state_dict()["kss.bias.0"], weights["kss.bias.0"])
+
+
+def test_settled_statistics_are_those_of_many_batches(
+    lessons: Lessons, held: Lessons, tmp_path: Path
+) -> None:
+    """After settling nothing moves them, and they are near what all lessons together have."""
+    recipe = replace(
+        QUICK, steps=8, settle=0.5, learning_rate=1e-12, check_every=8, augmentation=STILL
+    )
+    student = fresh()
+    student.encoder_layer0[1].running_mean += 100  # of another world
+
+    distil(student, [lessons], [held], recipe, tmp_path)
+
+    clips = torch.from_numpy(lessons.frames).float() / 255
+    with torch.no_grad():
+        seen = student.encoder_layer0[0](clips.flatten(0, 1)).mean((0, 2, 3))
+    assert torch.allclose(student.encoder_layer0[1].running_mean, seen, atol=0.05)
+
+
+def test_the_loss_of_the_teachers_own_answers_is_next_to_nothing(held: Lessons) -> None:
+    """Pixel, overlap, area, grid and feature terms vanish together, and only there."""
+    teacher = fresh(7)
+    clips = torch.from_numpy(held.frames).float() / 255
+    with torch.no_grad():
+        said = answers_of(teacher, clips)
+    soft = said.logits.sigmoid()
+
+    assert float(distillation._pixel_loss(said.logits, soft)) == pytest.approx(0, abs=2e-3)
+    assert float(distillation._area_loss(said.logits, soft)) == pytest.approx(0, abs=1e-6)
+    assert float(distillation._pixel_loss(said.logits + 1, soft)) > 0.05
+    assert float(distillation._area_loss(said.logits + 1, soft)) > 0.02
+
+
+def test_an_area_counts_the_same_wherever_it_is_missing() -> None:
+    teacher = torch.zeros(1, 1, 1, 32, 32)
+    teacher[..., 8:24, 8:24] = 1
+    smaller = torch.where(teacher > 0, 20.0, -20.0)
+    smaller[..., 8:10, :] = -20.0  # an eighth
+
+    found = float(distillation._area_loss(smaller, teacher))
+
+    assert found == pytest.approx(1 / 8 - 0.01, abs=1e-3)  # half of beta below the absolute value
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"steps": 0},
+        {"learning_rate": float("nan")},
+        {"truth_weight": -1},
+        {"settle": 0},
+        {"precision": "f16"},
+    ],
+)
+def test_a_recipe_that_cannot_be_is_refused(change: dict[str, object]) -> None:
+    with pytest.raises(UsageError):
+        replace(QUICK, **change)
+
+
+def test_without_lessons_or_held_ones_it_is_refused(lessons: Lessons, tmp_path: Path) -> None:
+    for given in (([], [lessons]), ([lessons], [])):
+        with pytest.raises(UnusableInput, match="nothing to"):
+            distil(fresh(), *given, QUICK, tmp_path)
