@@ -72,6 +72,8 @@ def build_engines(
     limits: Mapping[str, float],
     stages: StageCache,
     observer: Observer,
+    *,
+    baseline: PKEchoNet | None = None,
 ) -> Built:
     """A checkpoint's network as engines: INT8, or in float where the target has no INT8.
 
@@ -86,6 +88,8 @@ def build_engines(
         limits: of the gates that restoring layers is for.
         stages: where finished stages are kept.
         observer: hears about progress.
+        baseline: what the accuracy gates compare with on the trial clips; None for the network
+            itself, which it is unless that was pruned.
 
     Raises:
         UsageError: an impossible size.
@@ -103,6 +107,8 @@ def build_engines(
             stages,
             observer,
         )
+    from pkecho_edge.model.baseline import baseline_runner
+
     observer.start("lower and export", None)
     exported = stages.run(
         "export",
@@ -117,7 +123,13 @@ def build_engines(
     observer.done(_note(exported, "exact, ONNX opset 17"))
     with tempfile.TemporaryDirectory() as scratch:
         bench = Workbench(
-            exported.folder / "clip.onnx", clips, trial, target, options, Path(scratch)
+            exported.folder / "clip.onnx",
+            clips,
+            trial,
+            target,
+            options,
+            Path(scratch),
+            reference=None if baseline is None else baseline_runner(baseline),
         )
         observer.start("choose the quantization", None)
         chosen = stages.run(

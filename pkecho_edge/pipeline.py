@@ -1,7 +1,7 @@
 """The street, top to bottom; nothing travels back.
 
-    checkpoint -> network -> lower -> export -> calibrate + choose + quantize -> target.compile
-               -> verify -> bundle
+    checkpoint -> network -> prune (+ distil) -> lower -> export -> calibrate + choose + quantize
+               -> target.compile -> verify -> bundle
 
 From the export on every stage fills a folder that is found again by the hash of what went in
 (building.py). The bundle is assembled beside its place, its engines verified where they lie
@@ -32,6 +32,7 @@ from pkecho_edge.device.pack import PackClip, write_pack
 from pkecho_edge.device.result import read_result
 from pkecho_edge.errors import CalibrationError, UsageError
 from pkecho_edge.files import scratch_folder
+from pkecho_edge.lesson_source import LessonSource
 from pkecho_edge.measuring import (
     Side,
     VerifyResult,
@@ -42,6 +43,7 @@ from pkecho_edge.measuring import (
 )
 from pkecho_edge.merging import device_facts, device_warnings, merged_sides
 from pkecho_edge.provenance import Order, build_manifest, bundle_lineage, report_lineage
+from pkecho_edge.recovering import PruningOrder
 from pkecho_edge.runtime import open_bundle
 from pkecho_edge.stages import Observer, SilentObserver, StageCache, default_cache
 from pkecho_edge.targets.base import CompileOptions, check_precision, unavailable
@@ -51,8 +53,8 @@ from pkecho_edge.verify.gates import DEFAULT_LIMITS
 if TYPE_CHECKING:
     from pkecho_edge.model.network import PKEchoNet
 
-__all__ = ["CompileResult", "VerifyResult", "check_target", "compile", "measure_in_place"]
-__all__ += ["pack", "report_folder", "result_file", "verify"]
+__all__ = ["CompileResult", "VerifyResult", "check_apart", "check_target", "compile"]
+__all__ += ["measure_in_place", "pack", "report_folder", "result_file", "verify"]
 
 
 KIT = "pkecho_device.py"
@@ -78,6 +80,9 @@ def compile(
     modes: Sequence[str] = MODES,
     calibration_clips: int = 32,
     calibration_set: CalibrationSet | None = None,
+    pruning: PruningOrder | None = None,
+    lessons: LessonSource | None = None,
+    baseline: Path | None = None,
     quantization: QuantizationOrder | None = None,
     options: CompileOptions | None = None,
     limits: Mapping[str, float] = DEFAULT_LIMITS,
@@ -89,7 +94,7 @@ def compile(
     """From a checkpoint to a verified bundle.
 
     Args:
-        checkpoint: PKEcho-Net weights; also the baseline.
+        checkpoint: PKEcho-Net weights; also the baseline, unless they were pruned before.
         out: the bundle's folder, NAME.pkb.
         calibration: clips to draw the calibration set from; their size is the engine's.
         verification: clips to score on, of the same size, of other patients.
@@ -99,6 +104,9 @@ def compile(
         modes: "clip", "stream" or both.
         calibration_clips: how many clips set the INT8 ranges.
         calibration_set: an earlier choice of clips; overrides `calibration_clips`.
+        pruning: how it is pruned first; None for not at all.
+        lessons: the recordings that a pruned network recovers on; None for phantoms.
+        baseline: of a checkpoint that was pruned before; None finds it by its hash.
         quantization: scheme, range rules to choose from, whether layers may return to float; None
             for the target's scheme, every rule, and yes.
         options: precision and threads of the engine, and the device; None for the target's own.
@@ -115,29 +123,40 @@ def compile(
 
     A failed gate is no exception: it stands in the result, and the bundle is written with it.
     """
-    from pkecho_edge.model.identity import load_identified
+    from pkecho_edge.pruning_stage import load_lineaged, prune_checkpoint
 
     observer = observer or SilentObserver()
     stages = StageCache(cache or default_cache())
     options = options or targets.options_for(target)
     modes = _checked_modes(modes)
     check_target(target, options)
-    network, digest = load_identified(checkpoint)
+    origin = load_lineaged(checkpoint, baseline, stages)
     # what the network was trained on decides how long a clip is
-    length = network.config.frames
+    length = origin.network.config.frames
     calibration, verification = (replace(s, length=length) for s in (calibration, verification))
     trial = trial and replace(trial, length=length)
     with staging(out, overwrite=overwrite) as folder:
         chosen, clips, rest = calibration_clips_of(
             calibration, calibration_set, calibration_clips, seed, observer
         )
-        _check_apart(chosen, verification)
+        check_apart(chosen, verification)
         trial_clips = trial_clips_of(trial, rest, clips)
-        order = Order(network, digest, chosen, target, options, limits, seed)
-        stages.keep(checkpoint, digest, "checkpoints")
+        if pruning is not None:
+            pruned = prune_checkpoint(
+                origin,
+                pruning,
+                lessons or LessonSource(),
+                [chosen.size],
+                stages,
+                observer,
+                options=options,
+            )
+            origin = load_lineaged(pruned.path, baseline, stages)
+        network = origin.network
+        order = Order(origin, chosen, target, options, limits, seed)
         built = build_engines(
             network,
-            digest,
+            origin.sha256,
             chosen,
             clips,
             trial_clips,
@@ -148,6 +167,7 @@ def compile(
             limits,
             stages,
             observer,
+            baseline=origin.baseline if origin.report else None,
         )
         engines = {mode: add_engine(folder, engine) for mode, engine in built.engines.items()}
         with loaded_sides(target, engines) as sides:
@@ -157,9 +177,18 @@ def compile(
                 _add_kit(folder / DEVICE)
             lineage = report_lineage(order, built)
             result = measure(
-                network, sides, verification, chosen, limits, lineage, observer, built.warnings
+                origin.baseline,
+                sides,
+                verification,
+                chosen,
+                limits,
+                lineage,
+                observer,
+                built.warnings,
             )
         chosen.save(folder / MODEL / "calibration.json")
+        if origin.report is not None:
+            (folder / MODEL / "pruning.json").write_bytes(order.pruning_json())
         (folder / REPORTS).mkdir()
         write_reports(result, folder / REPORTS)
         bundle = finish(folder, build_manifest(order, built, result))
@@ -384,7 +413,7 @@ def check_target(target: str, options: CompileOptions) -> None:
     check_precision(found, options)
 
 
-def _check_apart(calibration: CalibrationSet, verification: ClipSource) -> None:
+def check_apart(calibration: CalibrationSet, verification: ClipSource) -> None:
     """Refuse shared patients before the long work where the verification side tells them.
 
     Every clip is looked at once more when it is measured.

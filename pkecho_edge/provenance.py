@@ -27,7 +27,7 @@ from pkecho_edge.targets.base import CompileOptions
 from pkecho_edge.verify.gates import UNITS, limits_of_mode, verdict
 
 if TYPE_CHECKING:
-    from pkecho_edge.model.network import PKEchoNet
+    from pkecho_edge.pruning_stage import Lineaged
 
 __all__ = ["Order", "build_manifest", "bundle_lineage", "report_lineage"]
 
@@ -39,25 +39,34 @@ class Order:
     """What is to be built, and from what.
 
     Attributes:
-        network, checkpoint_sha256: the trained network, and whose bytes it came from.
+        origin: the network, the checkpoint whose bytes it came from, and its baseline.
         calibration: the set that set the INT8 ranges.
         target, options: what it is compiled for.
         limits: of the gates. seed: of the choice of calibration clips.
     """
 
-    network: PKEchoNet
-    checkpoint_sha256: str
+    origin: Lineaged
     calibration: CalibrationSet
     target: str
     options: CompileOptions
     limits: Mapping[str, float]
     seed: int
 
+    def pruning_json(self) -> bytes:
+        """The file model/pruning.json of a network that was pruned."""
+        return (json.dumps(self.origin.report, indent=1, sort_keys=True) + "\n").encode()
+
+    @property
+    def pruning_sha256(self) -> str | None:
+        """Of that file; None where nothing was pruned."""
+        return None if self.origin.report is None else sha256(self.pruning_json()).hexdigest()
+
 
 def report_lineage(order: Order, built: Built) -> dict[str, object]:
     """What a report says of the bundle that is being built."""
     return {
-        "checkpoint_sha256": order.checkpoint_sha256,
+        "checkpoint_sha256": order.origin.baseline_sha256,
+        "pruning_sha256": order.pruning_sha256,
         "calibration_sha256": order.calibration.sha256,
         "onnx_sha256": _graphs_sha256(built),
         "target": order.target,
@@ -75,6 +84,7 @@ def bundle_lineage(bundle: Bundle, calibration: CalibrationSet) -> dict[str, obj
         "manifest_sha256": bundle.manifest_sha256,
         "bundle_id": manifest.bundle_id,
         "checkpoint_sha256": lineage.checkpoint_sha256,
+        "pruning_sha256": lineage.pruning_sha256,
         "calibration_sha256": calibration.sha256,
         "target": manifest.target,
         "tool_versions": lineage.tool_versions,
@@ -87,7 +97,7 @@ def _configuration(order: Order, built: Built) -> dict[str, Any]:
     """Of the network and of the build, plain JSON values; nothing that was measured."""
     plan = {name: built.quantization[name] for name in ("scheme", "rule", "float_layers")}
     return {
-        "network": json.loads(json.dumps(order.network.config.as_dict())),
+        "network": json.loads(json.dumps(order.origin.network.config.as_dict())),
         "options": dict(order.options.as_dict()),
         "quantization": {**plan, "clips": len(order.calibration.entries)},
     }
@@ -101,13 +111,13 @@ def build_manifest(order: Order, built: Built, result: VerifyResult) -> Manifest
         engines=tuple(EngineEntry.of(e, mode=mode) for mode, e in built.engines.items()),
         preprocessing=Preprocessing(size=order.calibration.size),
         postprocessing=Postprocessing(),
-        window=Window(length=order.network.config.frames),
+        window=Window(length=order.origin.network.config.frames),
         golden=_TOLERANCES,
         lineage=Lineage(
-            checkpoint_sha256=order.checkpoint_sha256,
+            checkpoint_sha256=order.origin.baseline_sha256,
             onnx_sha256=_graphs_sha256(built),
             calibration_sha256=order.calibration.sha256,
-            pruning_sha256=None,
+            pruning_sha256=order.pruning_sha256,
             tool_versions=tool_versions(),
             configuration=_configuration(order, built),
             seed=order.seed,

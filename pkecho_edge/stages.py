@@ -36,6 +36,9 @@ class Observer(Protocol):
     def advance(self) -> None:
         """One step of the current stage is done."""
 
+    def describe(self, text: str) -> None:
+        """How the current stage is going."""
+
     def done(self, note: str) -> None:
         """The current stage is over, with one line on what came of it."""
 
@@ -46,6 +49,8 @@ class SilentObserver:
     def start(self, stage: str, total: int | None) -> None: ...
 
     def advance(self) -> None: ...
+
+    def describe(self, text: str) -> None: ...
 
     def done(self, note: str) -> None: ...
 
@@ -86,8 +91,7 @@ class StageCache:
         Raises:
             UsageError: the cache folder cannot be written.
         """
-        text = json.dumps([name, dict(inputs)], sort_keys=True, allow_nan=False)
-        key = hashlib.sha256(text.encode()).hexdigest()
+        key = self.key(name, inputs)
         final = self.root / f"{name}-{key[:24]}"
         if _is_intact(final):
             return StageResult(final, key, reused=True)
@@ -100,6 +104,12 @@ class StageCache:
         except OSError as error:
             raise self._unwritable(error) from error
         return StageResult(final, key, reused=False)
+
+    @staticmethod
+    def key(name: str, inputs: Mapping[str, object]) -> str:
+        """The SHA-256 by which a stage of these inputs is found again."""
+        text = json.dumps([name, dict(inputs)], sort_keys=True, allow_nan=False)
+        return hashlib.sha256(text.encode()).hexdigest()
 
     def keep(self, source: Path, sha256: str, kind: str) -> Path:
         """A copy of a file, found again at KIND/SHA256; one that is there and intact stays.
@@ -132,11 +142,18 @@ class StageCache:
         )
 
 
-def package_sha256() -> str:
-    """SHA-256 of this package's sources: a changed one makes its stages anew."""
+def package_sha256(*parts: str) -> str:
+    """SHA-256 of this package's sources: a changed one makes its stages anew.
+
+    Args:
+        parts: folders and modules that count, as "data" or "training/lessons.py"; none: all.
+    """
     root = Path(__file__).parent
     digest = hashlib.sha256()
     for path in sorted(root.rglob("*.py")):
+        name = path.relative_to(root).as_posix()
+        if parts and name not in parts and name.partition("/")[0] not in parts:
+            continue
         digest.update(f"{path.relative_to(root)}\0{_sha256(path)}\n".encode())
     return digest.hexdigest()
 

@@ -26,11 +26,14 @@ LAYERS = (
         *("stages", "device"),
     ),
     ("tuning",),
-    ("building", "clip_roles"),
+    ("building", "clip_roles", "lesson_source", "recovering"),
+    ("pruning_stage",),
     ("measuring",),
     ("merging",),
     ("provenance",),
     ("pipeline", "quantizing", "bench"),
+    ("candidates",),
+    ("searching",),
     ("cli",),
 )
 """From the bottom to the top; a part may import from the layers below its own."""

@@ -50,7 +50,7 @@ def test_shared_patients_are_refused_before_the_work(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(ClipSource, "patients", lambda _: frozenset({"p2", "p3"}))
 
     with pytest.raises(CalibrationError, match="patient 'p2' serves both"):
-        pipeline._check_apart(chosen, dataset(Path("data"), (96, 96)))
+        pipeline.check_apart(chosen, dataset(Path("data"), (96, 96)))
 
 
 def test_phantoms_name_no_patients_beforehand() -> None:

@@ -148,3 +148,21 @@ def test_another_source_is_another_key(tmp_path: Path, monkeypatch: pytest.Monke
     (tmp_path / "a.py").rename(tmp_path / "b.py")
 
     assert len({first, changed, package_sha256()}) == 3
+
+
+def test_parts_of_the_package_have_a_key_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stages, "__file__", str(tmp_path / "stages.py"))
+    for name in ("data/clip.py", "training/lessons.py", "training/loop.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("1")
+    first = package_sha256("data", "training/lessons.py")
+
+    (tmp_path / "training/loop.py").write_text("2")
+    assert package_sha256("data", "training/lessons.py") == first
+    (tmp_path / "training/lessons.py").write_text("2")
+    changed = package_sha256("data", "training/lessons.py")
+    (tmp_path / "data/clip.py").write_text("2")
+
+    assert len({first, changed, package_sha256("data", "training/lessons.py")}) == 3

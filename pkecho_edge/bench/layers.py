@@ -31,7 +31,7 @@ class LayerRow:
             "upsamplers.0", ...
         kind: OpenVINO's type of it, for example "Convolution" or "Reorder".
         primitive: the implementation that was chosen, for example "brgconv_avx512_vnni_I8".
-        ms: median time of a run, in milliseconds.
+        ms: time of a run, in milliseconds, median over blocks of runs.
         share: of the sum over all layers.
     """
 
@@ -101,7 +101,7 @@ def measure_layers(
         mode: "clip" or "stream".
         float_precision: of the layers that are not INT8, "f32" or "bf16".
         threads: 0 for every core.
-        runs: whose median counts.
+        runs: that are timed, in up to five blocks whose median counts.
         observer: hears about progress.
 
     Raises:

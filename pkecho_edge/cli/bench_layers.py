@@ -39,7 +39,9 @@ def layers(
     precision: PrecisionOption = "f32",
     top: Annotated[int, typer.Option(help="Print so many layers.", min=0)] = 20,
     threads: ThreadsOption = 0,
-    runs: Annotated[int, typer.Option(help="Whose median counts.", min=3)] = 20,
+    runs: Annotated[
+        int, typer.Option(help="Timed, in up to five blocks whose median counts.", min=3)
+    ] = 20,
     json: JsonOption = None,
     quiet: QuietOption = False,
     debug: DebugOption = False,

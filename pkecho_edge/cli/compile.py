@@ -19,6 +19,13 @@ from pkecho_edge.cli.console import (
     plain,
     write_json,
 )
+from pkecho_edge.cli.pruning_options import (
+    BaselineOption,
+    LessonPhantomsOption,
+    ScopeOption,
+    StepsOption,
+    recovery_recipe,
+)
 from pkecho_edge.cli.verify import print_reports
 from pkecho_edge.errors import UsageError
 
@@ -68,6 +75,14 @@ def compile_(
     ] = False,
     calibration: CalibrationOption = None,
     clips: ClipsOption = 32,
+    prune: Annotated[
+        float | None,
+        typer.Option(help="Prune first: share of the GMACs that goes.", metavar="RATIO"),
+    ] = None,
+    prune_steps: StepsOption = None,
+    prune_scope: ScopeOption = "global",
+    lesson_phantoms: LessonPhantomsOption = 400,
+    baseline: BaselineOption = None,
     verify_clips: Annotated[
         int, typer.Option(help="Phantoms that are verified on; fewer are quicker.", min=1, max=200)
     ] = VERIFY_CLIPS,
@@ -108,15 +123,22 @@ def compile_(
     quiet: QuietOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Calibrate, quantize, compile, verify and bundle a checkpoint."""
+    """Prune if asked, calibrate, quantize, compile, verify and bundle a checkpoint."""
     from pkecho_edge import pipeline, targets
     from pkecho_edge.calibration.calibration_set import CalibrationSet
+    from pkecho_edge.lesson_source import LessonSource
     from pkecho_edge.model.checkpoint import default_checkpoint_path
+    from pkecho_edge.recovering import PruningOrder
     from pkecho_edge.tuning.choose import QuantizationOrder, rules_of
     from pkecho_edge.verify.gates import DEFAULT_LIMITS, check_gates, load_gates
     from pkecho_edge.verify.report import render_table
 
     target = _by_way_of(target, via)
+    pruning = (
+        None
+        if prune is None
+        else PruningOrder(prune, prune_scope, recipe=recovery_recipe(prune_steps))
+    )
     options = targets.options_for(target, float_precision, threads, profile)
     pipeline.check_target(target, options)
     if checkpoint is None and data is None:
@@ -140,6 +162,9 @@ def compile_(
             modes=parse_modes(mode),
             calibration_clips=clips,
             calibration_set=CalibrationSet.load(calibration) if calibration else None,
+            pruning=pruning,
+            lessons=LessonSource(data, lesson_phantoms),
+            baseline=baseline,
             quantization=QuantizationOrder(
                 scheme, rules_of(rule), restore, tuple(keep_float or ())
             ),
@@ -159,7 +184,7 @@ def compile_(
             here = pipeline.measure_in_place(
                 out,
                 verification,
-                baseline=source,
+                baseline=baseline,
                 limits=limits,
                 observer=bars,
                 say=lambda line: bars.describe(plain(line)),

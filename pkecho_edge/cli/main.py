@@ -22,9 +22,11 @@ from pkecho_edge.cli import (
     evaluate,
     inspect,
     phantom,
+    prune,
     quantize,
     targets,
     train,
+    tune,
     verify,
 )
 from pkecho_edge.cli.console import debugging, errors, plain
@@ -70,6 +72,8 @@ app = typer.Typer(
 app.command("demo")(demo.demo)
 app.command("compile")(compile.compile_)
 app.command("verify")(verify.verify_)
+app.command("prune")(prune.prune)
+app.command("tune")(tune.tune)
 app.command("calibrate")(calibrate.calibrate)
 app.command("quantize")(quantize.quantize)
 app.command("evaluate")(evaluate.evaluate_)

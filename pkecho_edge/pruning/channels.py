@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pkecho_edge.errors import UsageError
+from pkecho_edge.errors import MissingDependency, UsageError
 from pkecho_edge.model.configuration import SIZE_STEP
 from pkecho_edge.model.network import PKEchoNet
 from pkecho_edge.pruning.places import STEM, places_of, widths_of, with_widths
@@ -116,9 +116,17 @@ def keep_channels(
 
 @contextmanager
 def _graph(network: PKEchoNet) -> Iterator[Any]:
-    """The dependency graph of a network, which is in eval mode and asks for gradients meanwhile."""
-    import torch_pruning
+    """The dependency graph of a network, which is in eval mode and asks for gradients meanwhile.
 
+    Raises:
+        MissingDependency: torch-pruning is not installed.
+    """
+    try:
+        import torch_pruning
+    except ImportError as error:
+        raise MissingDependency(
+            "torch-pruning is not installed", remedy="Run: pip install 'pkecho-edge[train]'"
+        ) from error
     network.eval().requires_grad_(True)
     side = 2 * SIZE_STEP
     with warnings.catch_warnings():

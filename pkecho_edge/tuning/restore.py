@@ -71,7 +71,8 @@ def restore(
     A layer's gain is what its return alone spares in pixels that differ; its cost its MACs, which,
     unlike a timing, are the same in every run. After the gates pass, each restored layer that turns
     out not to be needed is quantized again. The last quantized layer never returns: a network of
-    which nothing may be quantized fails its gates, and says so.
+    which nothing may be quantized fails its gates, and says so. And none returns where the float
+    engine fails its gates itself, as a network may that was pruned too far.
 
     Args:
         bench: with the clips to measure on.
@@ -81,8 +82,10 @@ def restore(
     """
     judge = _Judge(bench, limits, observer)
     before = judge.failed(plan)
-    if not before:
-        return RestoreReport(plan, (), (), (), judge.measurements)
+    # what a pruned network lost before it was quantized, no layer in float brings back
+    beyond = bench.reference is not None and before and judge.failed(None)
+    if not before or beyond:
+        return RestoreReport(plan, (), before, before, judge.measurements)
     restored: list[RestoredLayer] = []
     failed = before
     for layer in _by_gain(bench, plan, observer)[:-1]:  # one must be left to quantize
@@ -104,8 +107,8 @@ class _Judge:
     observer: Observer
     measurements: int = 0
 
-    def failed(self, plan: QuantizationPlan) -> tuple[str, ...]:
-        """The accuracy gates that are false."""
+    def failed(self, plan: QuantizationPlan | None) -> tuple[str, ...]:
+        """The accuracy gates that are false; of the float engine for no plan."""
         self.measurements += 1
         failed = failed_gates(self.bench, plan, self.limits)
         self.observer.advance()
@@ -113,7 +116,7 @@ class _Judge:
 
 
 def failed_gates(
-    bench: Workbench, plan: QuantizationPlan, limits: Mapping[str, float]
+    bench: Workbench, plan: QuantizationPlan | None, limits: Mapping[str, float]
 ) -> tuple[str, ...]:
     """The accuracy gates that are false on the trial clips, as text; not those of speed."""
     gates = evaluate_gates("clip", bench.accuracy(plan), None, limits)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -80,6 +80,9 @@ class Workbench:
         target: name of the target whose engine is measured.
         options: of its engines.
         folder: for what is made on the way.
+        reference: the baseline as a function of a clip, u8 [T, 1, H, W] -> logits f32 of the same
+            shape, where that is another network: accuracy is held against it. None for the lowered
+            network itself.
     """
 
     graph: Path
@@ -88,8 +91,10 @@ class Workbench:
     target: str
     options: CompileOptions
     folder: Path
+    reference: Callable[[NDArray[np.uint8]], NDArray[np.float32]] | None = None
     _graphs: dict[float, FloatGraph] = field(default_factory=dict)
     _float_logits: Logits = field(default_factory=list)
+    _reference_logits: Logits = field(default_factory=list)
 
     def smoothed(self, smoothing: float) -> Path:
         """The graph that a rule with this smoothing quantizes; made once."""
@@ -135,6 +140,14 @@ class Workbench:
             self._float_logits = self.run(self.graph)
         return self._float_logits
 
+    def reference_logits(self) -> Logits:
+        """Of the baseline on the trial clips, f32 [T, 1, H, W] each: what gates are held to."""
+        if self.reference is None:
+            return self.float_logits()
+        if not self._reference_logits:
+            self._reference_logits = [self.reference(clip.frames) for clip in self.clips]
+        return self._reference_logits
+
     def logits(self, plan: QuantizationPlan) -> Logits:
         """Of the compiled engine of a plan."""
         with tempfile.TemporaryDirectory(dir=self.folder) as folder:
@@ -168,9 +181,10 @@ class Workbench:
             float(10 * np.log10(max(ratio, np.finfo(np.float64).tiny))),
         )
 
-    def accuracy(self, plan: QuantizationPlan) -> AccuracyResult:
-        """Everything that gates ask, on the trial clips."""
-        sides = zip(self.clips, self.float_logits(), self.logits(plan), strict=True)
+    def accuracy(self, plan: QuantizationPlan | None) -> AccuracyResult:
+        """Everything that gates ask, on the trial clips; of the float engine for no plan."""
+        found = self.float_logits() if plan is None else self.logits(plan)
+        sides = zip(self.clips, self.reference_logits(), found, strict=True)
         return summarize_rows([score_clip(*side) for side in sides])
 
 

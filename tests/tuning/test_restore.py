@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -45,12 +45,14 @@ class Scripted(Workbench):
         seemingly: the same for single trials, where it is another.
         by_rule: rule -> percent that it adds to trials.
         tried: float layers of every trial.
+        pruned: percent of pixels that the float engine itself is away from the reference.
     """
 
     truly: Mapping[str, float] = field(default_factory=dict)
     seemingly: Mapping[str, float] | None = None
     by_rule: Mapping[str, float] = field(default_factory=dict)
     tried: list[tuple[str, ...]] = field(default_factory=list)
+    pruned: float = 0.0
 
     def _percent(self, plan: QuantizationPlan, costs: Mapping[str, float]) -> float:
         return sum(costs.get(layer, 0.0) for layer in quantized_layers(self, plan))
@@ -61,11 +63,12 @@ class Scripted(Workbench):
         percent += self.by_rule.get(plan.rule.name, 0.0)
         return Trial(plan, percent, 100 - percent, 0.0, 40.0)
 
-    def accuracy(self, plan: QuantizationPlan) -> AccuracyResult:
+    def accuracy(self, plan: QuantizationPlan | None) -> AccuracyResult:
         expected = np.full((1, 1, SIDE, SIDE), -1, dtype=np.float32)
         expected[..., : SIDE // 2] = 1
         found = expected.copy()
-        found.reshape(-1)[: round(found.size * self._percent(plan, self.truly) / 100)] *= -1
+        percent = self.pruned if plan is None else self.pruned + self._percent(plan, self.truly)
+        found.reshape(-1)[: round(found.size * percent / 100)] *= -1
         return summarize_rows([score_clip(self.clips[0], expected, found)])
 
 
@@ -142,6 +145,38 @@ def test_what_no_layer_cures_fails_and_one_stays_quantized(bench: Scripted) -> N
     assert len(report.restored) == len(all_layers(bench)) - 1
     assert len(quantized_layers(bench, report.plan)) == 1
     assert "pixel_disagreement" in report.failed_after[0]
+
+
+def test_nothing_returns_where_pruning_alone_has_lost_too_much(bench: Scripted) -> None:
+    bench.truly, bench.pruned = {STEM: 2.0}, 0.6
+    bench.reference = lambda frames: np.zeros(frames.shape, dtype=np.float32)
+
+    report = run(bench)
+
+    assert names(report) == []
+    assert report.failed_before == report.failed_after != ()
+    assert bench.tried == []
+
+
+def test_layers_return_where_quantization_is_what_fails(bench: Scripted) -> None:
+    bench.truly, bench.pruned = {STEM: 2.0}, 0.2
+    bench.reference = lambda frames: np.zeros(frames.shape, dtype=np.float32)
+
+    assert names(run(bench)) == [STEM]
+
+
+def test_gates_are_held_against_the_reference_where_there_is_one(
+    bench: Scripted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    other = np.full((1, 1, SIDE, SIDE), 3, dtype=np.float32)
+    plain = Workbench(bench.graph, bench.clips, bench.clips, "cpu", CompileOptions(), bench.folder)
+    pruned = replace(plain, reference=lambda frames: seen.append(frames) or other)
+    monkeypatch.setattr(Workbench, "run", lambda *_: [np.zeros_like(other)])
+
+    assert pruned.reference_logits()[0] is pruned.reference_logits()[0] is other
+    assert len(seen) == 1  # asked once
+    assert plain.reference_logits() is plain.float_logits()
 
 
 def test_the_only_quantized_layer_never_returns(bench: Scripted) -> None:

@@ -1,0 +1,357 @@
+"""The candidates of a search: pruned, built, scored, timed in turns; the best one verified.
+
+A candidate that cannot be made is a row that says why, not the end of the search.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+
+import onnx
+
+from pkecho_edge import targets
+from pkecho_edge.bench.turns import take_turns
+from pkecho_edge.building import Built, build_engines
+from pkecho_edge.calibration.calibration_set import CalibrationSet
+from pkecho_edge.calibration.graph import GraphView, layer_of, quantizable
+from pkecho_edge.calibration.rule import RangeRule
+from pkecho_edge.data.clip import Clip
+from pkecho_edge.errors import PkechoEdgeError
+from pkecho_edge.lesson_source import LessonSource
+from pkecho_edge.measuring import Side, VerifyResult, loaded_sides
+from pkecho_edge.model.network import count_gmacs
+from pkecho_edge.pipeline import CompileResult
+from pkecho_edge.pruning_stage import Lineaged, load_lineaged, prune_checkpoint
+from pkecho_edge.recovering import PruningOrder
+from pkecho_edge.stages import Observer, StageCache
+from pkecho_edge.targets.base import CompileOptions
+from pkecho_edge.training.distillation import DistillationRecipe
+from pkecho_edge.tuning.choose import QuantizationOrder
+from pkecho_edge.tuning.scoring import TrialSet, score_engine, worst
+from pkecho_edge.tuning.search import Budget, Candidate, Choice, Scored, choose, judged
+from pkecho_edge.verify.speed import summarize_latency
+
+__all__ = ["ROUNDS", "Plan", "Pruning", "Search", "Source", "Table"]
+
+ROUNDS = 12
+"""Of the timing that decides."""
+
+_ROUNDS_MEANWHILE = 3
+
+Table = Callable[[Sequence[Scored]], object]
+"""Hears all rows so far, whenever one of them is new or has other figures."""
+
+
+@dataclass(frozen=True)
+class Pruning:
+    """How candidates are pruned: the recordings to recover on, the recipe, the scope."""
+
+    lessons: LessonSource
+    recipe: DistillationRecipe | None
+    scope: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What all candidates share.
+
+    Attributes:
+        origin: the checkpoint that is pruned, and its baseline.
+        calibration, clips: the set that sets the INT8 ranges, and its clips.
+        quantization_trial: clips on which each quantization is chosen.
+        target, modes, options: what is built.
+        budget: what is looked for. limits: of the gates, the budget among them.
+        pruning: how networks are pruned. rules: of INT8 ranges, to choose from.
+    """
+
+    origin: Lineaged
+    calibration: CalibrationSet
+    clips: Sequence[Clip]
+    quantization_trial: Sequence[Clip]
+    target: str
+    modes: tuple[str, ...]
+    options: CompileOptions
+    budget: Budget
+    limits: Mapping[str, float]
+    pruning: Pruning
+    rules: tuple[RangeRule, ...]
+
+    @property
+    def timed(self) -> str:
+        """The mode whose speed counts."""
+        return "stream" if "stream" in self.modes else self.modes[0]
+
+    def options_of(self, candidate: Candidate) -> CompileOptions:
+        """With its float precision."""
+        return replace(self.options, float_precision=candidate.float_precision)
+
+
+@dataclass(frozen=True)
+class Source:
+    """A network of the search: its checkpoint, the baseline's where one was named, and both."""
+
+    checkpoint: Path
+    baseline: Path | None
+    network: Lineaged
+
+
+@dataclass(frozen=True)
+class _Attempt:
+    """A candidate, and how it is built."""
+
+    candidate: Candidate
+    source: Source
+    order: QuantizationOrder
+
+
+@dataclass(frozen=True)
+class _Made:
+    """An engine that is there: how it came about, and the call that is timed."""
+
+    attempt: _Attempt
+    step: Callable[[], object]
+
+
+@dataclass
+class Search:
+    """The candidates so far; their engines are loaded until `stack` is closed."""
+
+    plan: Plan
+    sets: Sequence[TrialSet]
+    stages: StageCache
+    observer: Observer
+    on_scored: Table
+    stack: ExitStack
+    rows: list[Scored] = field(default_factory=list)
+    made: dict[Candidate, _Made] = field(default_factory=dict)
+    errors: list[PkechoEdgeError] = field(default_factory=list)
+
+    def score_all(
+        self,
+        unpruned: Source,
+        ratios: Sequence[float],
+        given: Sequence[Source],
+        kinds: Sequence[str],
+    ) -> None:
+        """Every network in every quantization and float precision, then the timing that decides.
+
+        Raises:
+            PkechoEdgeError: the first one's, where every candidate failed.
+        """
+        named = [Candidate(ratio) for ratio in ratios]
+        named += [Candidate(given=source.checkpoint) for source in given]
+        ready = dict(zip(named[len(ratios) :], given, strict=True))
+        for candidate in named:
+            first = replace(candidate, float_precision=kinds[0])
+            try:
+                source = ready.get(candidate) or self._pruned(unpruned, candidate)
+            except PkechoEdgeError as error:
+                self._failed(first, error)
+                continue
+            for kind in kinds:
+                self._score_network(source, replace(candidate, float_precision=kind))
+        if not self.made:
+            raise self.errors[0]
+        self._time(ROUNDS)
+
+    def _pruned(self, unpruned: Source, candidate: Candidate) -> Source:
+        if not candidate.ratio:
+            return unpruned
+        pruning = self.plan.pruning
+        found = prune_checkpoint(
+            unpruned.network,
+            PruningOrder(candidate.ratio, pruning.scope, recipe=pruning.recipe),
+            pruning.lessons,
+            [self.plan.calibration.size],
+            self.stages,
+            _Named(self.observer, candidate.network),
+            options=self.plan.options,
+        )
+        return Source(found.path, None, load_lineaged(found.path, unpruned.baseline, self.stages))
+
+    def _score_network(self, source: Source, candidate: Candidate) -> None:
+        """As the gates want it, all in INT8 where that is another engine, and in float."""
+        if not targets.get(self.plan.target).capabilities.scheme:
+            in_float = replace(candidate, quantization="float")
+            self._score(_Attempt(in_float, source, QuantizationOrder()))
+            return
+        by_gates = QuantizationOrder(rules=self.plan.rules)
+        built = self._score(_Attempt(candidate, source, by_gates))
+        if built is None:
+            return
+        rule = RangeRule.parse(built.quantization["rule"])
+        order = QuantizationOrder(rules=(rule,), restore=False)
+        if _restored(built):
+            self._score(_Attempt(candidate, source, order))
+        kept = _all_but_smallest(next(iter(built.graphs.values())))
+        in_float = replace(candidate, quantization="float")
+        self._score(_Attempt(in_float, source, replace(order, float_layers=kept)))
+
+    def _score(self, attempt: _Attempt) -> Built | None:
+        """Build and score one candidate, and time it beside those that are there already."""
+        observer = _Named(self.observer, attempt.candidate.label)
+        try:
+            built = self._build(attempt, observer)
+            if attempt.order.restore and _restored(built):
+                attempt = replace(
+                    attempt, candidate=replace(attempt.candidate, quantization="mixed")
+                )
+            sides = self.stack.enter_context(loaded_sides(self.plan.target, built.engines))
+            self._enter(attempt, built, sides, observer)
+        except PkechoEdgeError as error:
+            self._failed(attempt.candidate, error)
+            return None
+        self._time(_ROUNDS_MEANWHILE)
+        return built
+
+    def _build(self, attempt: _Attempt, observer: Observer) -> Built:
+        plan, found = self.plan, attempt.source.network
+        return build_engines(
+            found.network,
+            found.sha256,
+            plan.calibration,
+            plan.clips,
+            plan.quantization_trial,
+            plan.target,
+            plan.modes,
+            plan.options_of(attempt.candidate),
+            attempt.order,
+            plan.limits,
+            self.stages,
+            observer,
+            baseline=found.baseline if found.report else None,
+        )
+
+    def _enter(
+        self, attempt: _Attempt, built: Built, sides: Mapping[str, Side], observer: Observer
+    ) -> None:
+        """Score an engine on the trial clips and give it its row."""
+        found = worst(
+            [
+                score_engine(
+                    trial,
+                    built.engines[trial.mode],
+                    sides[trial.mode].segment,
+                    self.stages,
+                    observer,
+                )
+                for trial in self.sets
+            ]
+        )
+        step = sides[self.plan.timed].step
+        assert step is not None  # such targets are refused at first
+        self.made[attempt.candidate] = _Made(attempt, partial(step, self.plan.clips[0].frames))
+        self.rows.append(
+            Scored(
+                attempt.candidate,
+                count_gmacs(attempt.source.network.network, self.plan.calibration.size),
+                found.dsc_drift,
+                found.dsc_drift_high,
+                found.ef_drift,
+                float_layers=tuple(built.quantization["float_layers"]),
+                faults=found.faults,
+            )
+        )
+
+    def _failed(self, candidate: Candidate, error: PkechoEdgeError) -> None:
+        self.errors.append(error)
+        self.rows.append(Scored(candidate, failed=str(error)))
+        self.on_scored(tuple(self.rows))
+
+    def _time(self, rounds: int) -> None:
+        """All engines that are there, in turns: every row's speed is of this run."""
+        if not self.made:
+            return
+        plan = self.plan
+        self.observer.start(f"speed of {len(self.made)} engines", rounds)
+        taken = take_turns(
+            [made.step for made in self.made.values()], rounds, advance=self.observer.advance
+        )
+        results = 1 if plan.timed == "stream" else len(plan.clips[0].frames)
+        found = zip(self.made, taken, strict=True)
+        fps = {which: summarize_latency(spent, results).fps for which, spent in found}
+        self.observer.done(
+            f"{rounds} rounds in turns, the fastest {max(fps.values()):.0f} frames/s"
+        )
+        for index, row in enumerate(self.rows):
+            timed = replace(row, fps=None if row.failed else fps[row.candidate])
+            self.rows[index] = replace(timed, breaks=judged(timed, plan.budget))
+        self.on_scored(tuple(self.rows))
+
+    def checkpoint_sha256(self, row: Scored) -> str | None:
+        """Of the checkpoint that a candidate was built from; None where it could not be."""
+        made = self.made.get(row.candidate)
+        return None if made is None else made.attempt.source.network.sha256
+
+    def verify_best(
+        self, compiled: Callable[..., CompileResult], path: Path
+    ) -> tuple[Choice, VerifyResult | None]:
+        """Compile and verify the best, and while a gate fails the next; None for none.
+
+        Args:
+            compiled: `pipeline.compile` of all but what is the candidate's.
+            path: of the bundle; it holds the last one that was tried.
+        """
+        while (choice := choose(self.rows, self.plan.budget)).chosen is not None:
+            chosen = choice.chosen
+            attempt = self.made[chosen.candidate].attempt
+            result = compiled(
+                attempt.source.checkpoint,
+                path,
+                baseline=attempt.source.baseline,
+                quantization=attempt.order,
+                options=self.plan.options_of(chosen.candidate),
+                overwrite=True,
+                observer=_Named(self.observer, chosen.candidate.label),
+            )
+            failed = [gate for gate in result.verification.gates if gate.passed is False]
+            if not failed:
+                return choice, result.verification
+            against = "; ".join(map(str, failed))
+            self.rows[self.rows.index(chosen)] = replace(chosen, ruled_out=against)
+            self.on_scored(tuple(self.rows))
+        return choice, None
+
+
+@dataclass(frozen=True)
+class _Named:
+    """An observer that says which candidate a stage is of."""
+
+    inner: Observer
+    name: str
+
+    def start(self, stage: str, total: int | None) -> None:
+        self.inner.start(f"{self.name}: {stage}", total)
+
+    def advance(self) -> None:
+        self.inner.advance()
+
+    def describe(self, text: str) -> None:
+        self.inner.describe(text)
+
+    def done(self, note: str) -> None:
+        self.inner.done(note)
+
+
+def _restored(built: Built) -> bool:
+    """Whether layers returned to float."""
+    restoring = built.quantization.get("restoring")
+    return bool(restoring and restoring["restored"])
+
+
+def _all_but_smallest(quantized: Path) -> tuple[str, ...]:
+    """Every layer but that of the fewest weights among those in INT8, of a Q/DQ graph."""
+    view = GraphView(onnx.load(quantized).graph)
+    found: dict[str, int | None] = {}  # None: in float
+    for node in view.graph.node:
+        if node.op_type != "Conv" or not quantizable(node.name):
+            continue
+        layer, chain = layer_of(node.name), view.quantizers(node.input[1])
+        weights = view.constants.get(chain[-1].input[0]) if chain else None
+        found[layer] = None if weights is None else (found.get(layer) or 0) + weights.size
+    smallest = min((size, layer) for layer, size in found.items() if size is not None)[1]
+    return tuple(layer for layer in found if layer != smallest)

@@ -1,0 +1,244 @@
+"""Pruning as stages of the street: lessons, then prune and recover; each found again by content.
+
+A recovery of an hour may be interrupted: what it has learned lies in the cache under `recoveries/`
+until its stage is whole, and the next run goes on from there.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pkecho_edge.building import tool_versions
+from pkecho_edge.lesson_source import HELD_OUT, LessonSource
+from pkecho_edge.model.checkpoint import load_checkpoint, save_checkpoint
+from pkecho_edge.model.identity import find_checkpoint, load_identified
+from pkecho_edge.recovering import PruningOrder, PruningReport, read_report, recover
+from pkecho_edge.stages import Observer, StageCache, package_sha256
+from pkecho_edge.targets.base import CompileOptions
+from pkecho_edge.training.lessons import Lessons, read_lessons, teach, write_lessons
+from pkecho_edge.tuning.layer_costs import cached_latency_table
+
+if TYPE_CHECKING:
+    import torch
+
+    from pkecho_edge.model.network import PKEchoNet
+    from pkecho_edge.pruning.cost import WidthCost
+
+__all__ = ["Lineaged", "Pruned", "load_lineaged", "prune_checkpoint"]
+
+_NETWORK, _REPORT = "pruned.safetensors", "pruning.json"
+
+
+@dataclass(frozen=True)
+class Lineaged:
+    """A checkpoint, and the unpruned one that it goes back to.
+
+    Attributes:
+        network, sha256: of the checkpoint.
+        baseline, baseline_sha256: itself, where it was not pruned.
+        report: how it was pruned, as PruningReport.as_dict; None where it was not.
+    """
+
+    network: PKEchoNet
+    sha256: str
+    baseline: PKEchoNet
+    baseline_sha256: str
+    report: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """A pruned checkpoint in the cache.
+
+    Attributes:
+        path: of the checkpoint; its header holds the report.
+        report: as PruningReport.as_dict.
+        reused: whether it was there before.
+    """
+
+    path: Path
+    report: Mapping[str, Any]
+    reused: bool
+
+
+def load_lineaged(checkpoint: Path, given: Path | None, stages: StageCache) -> Lineaged:
+    """A checkpoint and its baseline, which is looked for by its hash; both are kept in the cache.
+
+    Args:
+        checkpoint: any.
+        given: the baseline; None for the packaged checkpoint, or one that was seen before.
+
+    Raises:
+        CheckpointError: one of them cannot be loaded, or the baseline is not found, or is another.
+    """
+    network, digest = load_identified(checkpoint)
+    report = read_report(checkpoint)
+    stages.keep(checkpoint, digest, "checkpoints")
+    if report is None and given is None:
+        return Lineaged(network, digest, network, digest, None)
+    wanted = digest if report is None else str(report["baseline_sha256"])
+    path = find_checkpoint(wanted, given, [stages.root / "checkpoints" / wanted])
+    stages.keep(path, wanted, "checkpoints")
+    return Lineaged(network, digest, load_checkpoint(path), wanted, report)
+
+
+def prune_checkpoint(
+    parent: Lineaged,
+    order: PruningOrder,
+    source: LessonSource,
+    sizes: Sequence[tuple[int, int]],
+    stages: StageCache,
+    observer: Observer,
+    *,
+    options: CompileOptions | None = None,
+    device: torch.device | None = None,
+) -> Pruned:
+    """Prune a checkpoint, and let it recover where the order has a recipe.
+
+    Args:
+        parent: what to prune; its baseline teaches.
+        order: what is asked.
+        source: the recordings to learn from.
+        sizes: (H, W) of the frames to learn on; GMACs and cost count at the first.
+        stages: where finished stages are kept.
+        observer: hears about progress.
+        options: of the engine whose layers are timed, for scope "latency"; None for the defaults.
+        device: to learn on; None for the CPU.
+
+    Raises:
+        UsageError: a ratio out of reach, or an impossible size.
+        DatasetError, UnusableInput: nothing to learn from.
+        MissingDependency: OpenVINO, which scope "latency" measures with, is not installed.
+    """
+    from pkecho_edge.lowering.clip_graph import check_size
+
+    for size in sizes:
+        check_size(size)
+    table = _cost(parent.network, order, sizes[0], stages, observer, options)
+    wants_lessons = order.recipe is not None or order.importance == "taylor"
+    drawn = (
+        [_lessons(parent, source, size, stages, observer) for size in sizes]
+        if wants_lessons
+        else []
+    )
+    inputs = {
+        "parent": parent.sha256,
+        "baseline": parent.baseline_sha256,
+        "order": order.as_dict(),
+        "sizes": list(sizes),
+        "lessons": [key for key, *_ in drawn],
+        "cost": None if table is None else table[0],
+        "code": package_sha256("pruning", "training", "model", "recovering.py"),
+        "versions": tool_versions(),
+    }
+    state = stages.root / "recoveries" / stages.key("prune", inputs)[:24]
+    if order.recipe is None:
+        observer.start("prune", None)
+
+    def work(folder: Path) -> None:
+        network, rounds = recover(
+            parent.network,
+            [lessons for _, lessons, _ in drawn],
+            [held for *_, held in drawn],
+            order,
+            sizes[0],
+            state,
+            cost=None if table is None else table[1],
+            device=device,
+            observer=observer,
+        )
+        report = PruningReport(
+            baseline_sha256=parent.baseline_sha256,
+            parent_sha256=parent.sha256,
+            size=sizes[0],
+            gmacs=_gmacs(parent.network, sizes[0]),
+            order=order.as_dict(),
+            rounds=rounds,
+            earlier=parent.report,
+        )
+        text = json.dumps({**report.as_dict(), "note": report.note()}, sort_keys=True)
+        save_checkpoint(network, folder / _NETWORK, notes={"pruning": text})
+        (folder / _REPORT).write_text(text, encoding="utf-8")
+
+    done = stages.run("prune", inputs, work)
+    shutil.rmtree(state, ignore_errors=True)
+    report = json.loads((done.folder / _REPORT).read_text(encoding="utf-8"))
+    if done.reused and order.recipe is not None:
+        observer.start("prune and recover", None)
+    if done.reused or order.recipe is None:
+        observer.done(f"{report['note']}{' (reused)' if done.reused else ''}")
+    return Pruned(done.folder / _NETWORK, report, done.reused)
+
+
+def _gmacs(network: PKEchoNet, size: tuple[int, int]) -> float:
+    from pkecho_edge.model.network import count_gmacs
+
+    return count_gmacs(network, size)
+
+
+def _cost(
+    network: PKEchoNet,
+    order: PruningOrder,
+    size: tuple[int, int],
+    stages: StageCache,
+    observer: Observer,
+    options: CompileOptions | None,
+) -> tuple[dict[str, Any], WidthCost] | None:
+    """The times of layers, and as a cost; None where nobody asks."""
+    if order.scope != "latency":
+        return None
+    from pkecho_edge.pruning.cost import latency_cost
+
+    table = cached_latency_table(
+        network.config,
+        size,
+        round_to=order.round_to,
+        options=options or CompileOptions(),
+        stages=stages,
+        observer=observer,
+    )
+    return table.as_dict(), latency_cost(table)
+
+
+def _lessons(
+    parent: Lineaged,
+    source: LessonSource,
+    size: tuple[int, int],
+    stages: StageCache,
+    observer: Observer,
+) -> tuple[str, Lessons, Lessons]:
+    """The stage's key, the lessons of one size, and those held out."""
+    named = f"lessons at {size[0]}x{size[1]}"
+    length = parent.network.config.frames
+    total = source.phantoms + HELD_OUT if source.root is None else None
+    observer.start(named, total)
+    skipped: list[str] = []
+
+    def work(folder: Path) -> None:
+        for name, held_out in (("held", True), ("train", False)):
+            clips = source.clips(size, length, held_out=held_out, on_skip=skipped.append)
+            taught = teach(parent.baseline, clips, observer.advance)
+            write_lessons(taught, folder / name)
+
+    done = stages.run(
+        "lessons",
+        {
+            "teacher": parent.baseline_sha256,
+            "source": source.key(),
+            "size": list(size),
+            "length": length,
+            "code": package_sha256("data", "model", "training/lessons.py", "lesson_source.py"),
+            "versions": {n: v for n, v in tool_versions().items() if n in ("numpy", "torch")},
+        },
+        work,
+    )
+    lessons, held = (read_lessons(done.folder / name) for name in ("train", "held"))
+    left_out = f", {len(skipped)} recordings left out" if skipped else ""
+    reused = " (reused)" if done.reused else ""
+    observer.done(f"{len(lessons)} clips of {source.description}{left_out}{reused}")
+    return done.key, lessons, held

@@ -1,0 +1,292 @@
+"""Prune and recover, in rounds: a little narrower, then distillation, then narrower again.
+
+What is cut at once cannot help what stays to take over its part; a network that loses half of its
+MACs twice, and learns in between, ends closer to its teacher than one that loses three quarters.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pkecho_edge.errors import CheckpointError, UsageError
+from pkecho_edge.pruning.choose import SCOPES
+from pkecho_edge.stages import Observer
+from pkecho_edge.training.distillation import DistillationRecipe, LessonStep, distil
+
+if TYPE_CHECKING:
+    import torch
+
+    from pkecho_edge.model.network import PKEchoNet
+    from pkecho_edge.pruning.cost import WidthCost
+    from pkecho_edge.training.lessons import Lessons
+
+__all__ = ["PruningOrder", "PruningReport", "Round", "read_report", "recover", "round_ratios"]
+
+_LAST_SHARE = 0.75
+_TAYLOR_LESSONS = 16
+_MOST_ROUNDS = 4
+
+
+@dataclass(frozen=True)
+class PruningOrder:
+    """What is asked of pruning.
+
+    Attributes:
+        ratio: share of the GMACs that goes, of those that the given network has.
+        scope: of SCOPES: where channels go first.
+        importance: of channels.IMPORTANCES: what a channel is worth.
+        round_to: widths become multiples of it.
+        rounds: prune-and-recover rounds; None for as many as the ratio wants.
+        recipe: of the recovery, its steps over all rounds; None for none: prune alone.
+
+    Raises:
+        UsageError: a value outside its range.
+    """
+
+    ratio: float
+    scope: str = "global"
+    importance: str = "magnitude"
+    round_to: int = 8
+    rounds: int | None = None
+    recipe: DistillationRecipe | None = field(default_factory=DistillationRecipe)
+
+    def __post_init__(self) -> None:
+        from pkecho_edge.pruning.channels import IMPORTANCES
+
+        if not 0 < self.ratio < 1:  # false for NaN, too
+            raise UsageError(
+                f"ratio {self.ratio} is not between 0 and 1",
+                remedy="A ratio of 0.5 removes half of the GMACs",
+            )
+        for name, choices in (("scope", SCOPES), ("importance", IMPORTANCES)):
+            if (value := getattr(self, name)) not in choices:
+                raise UsageError(
+                    f"there is no {name} {value!r}", remedy=f"Use one of {', '.join(choices)}"
+                )
+        if not 1 <= self.round_to <= 64:
+            raise UsageError(f"widths of multiples of {self.round_to}", remedy="Use 1 to 64")
+        if self.rounds is not None and not 1 <= self.rounds <= _MOST_ROUNDS:
+            raise UsageError(f"{self.rounds} rounds", remedy=f"Use 1 to {_MOST_ROUNDS}")
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Round:
+    """One round.
+
+    Attributes:
+        gmacs: of a clip, afterwards.
+        widths: place -> channels.
+        steps: of distillation that were taken.
+        agreement_before, agreement: with the teacher on what is held out, percent, cut and
+            recovered; None where nothing was recovered.
+        diverged: whether learning ended early because it fell apart; the best network was kept.
+    """
+
+    gmacs: float
+    widths: Mapping[str, int]
+    steps: int = 0
+    agreement_before: float | None = None
+    agreement: float | None = None
+    diverged: bool = False
+
+
+@dataclass(frozen=True)
+class PruningReport:
+    """How a pruned network came about; it travels in its checkpoint.
+
+    Attributes:
+        baseline_sha256: of the unpruned checkpoint, which taught it and is what drift is against.
+        parent_sha256: of the checkpoint that was pruned: the baseline, or one pruned before.
+        size: (H, W) at which GMACs count.
+        gmacs: of the parent.
+        order: what was asked.
+        rounds: what was done; the last one made the network.
+        earlier: the parent's own report, where it was pruned already.
+    """
+
+    baseline_sha256: str
+    parent_sha256: str
+    size: tuple[int, int]
+    gmacs: float
+    order: Mapping[str, Any]
+    rounds: tuple[Round, ...]
+    earlier: Mapping[str, Any] | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return {"schema": "pkecho-edge/pruning/1", **json.loads(json.dumps(asdict(self)))}
+
+    def note(self) -> str:
+        """One line for people."""
+        last = self.rounds[-1]
+        said = f"{last.gmacs:.2f} of {self.gmacs:.2f} GMACs"
+        if last.agreement is not None:
+            said += f", agrees {last.agreement:.2f} % with its baseline"
+        if any(each.diverged for each in self.rounds):
+            said += "; learning diverged, the best network before that was kept"
+        return said
+
+
+def read_report(path: Path) -> dict[str, Any] | None:
+    """The report in a checkpoint's header, None in one that was not pruned here.
+
+    Raises:
+        CheckpointError: the checkpoint cannot be read, or its report is damaged.
+    """
+    from pkecho_edge.model.checkpoint import read_notes
+
+    text = read_notes(path).get("pruning")
+    if text is None:
+        return None
+    try:
+        report = json.loads(text)
+        shas = [report[name] for name in ("baseline_sha256", "parent_sha256")]
+        if not all(re.fullmatch("[0-9a-f]{64}", sha) for sha in shas):
+            raise ValueError("a hash is none")
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise CheckpointError(
+            f"what it says of its pruning cannot be read ({error})",
+            path=path,
+            remedy="Prune the baseline again",
+        ) from error
+    return dict(report)
+
+
+def round_ratios(ratio: float, rounds: int | None) -> tuple[float, ...]:
+    """Share of the first GMACs that is gone after each round; every round cuts the same share.
+
+    By default one round up to half, two up to 0.85, three beyond.
+    """
+    count = rounds or (1 if ratio <= 0.5 else 2 if ratio <= 0.85 else 3)
+    before = (1 - (1 - ratio) ** (index / count) for index in range(1, count))
+    return (*before, ratio)
+
+
+def recover(
+    network: PKEchoNet,
+    lessons: Sequence[Lessons],
+    held: Sequence[Lessons],
+    order: PruningOrder,
+    size: tuple[int, int],
+    folder: Path,
+    *,
+    cost: WidthCost | None = None,
+    device: torch.device | None = None,
+    observer: Observer,
+) -> tuple[PKEchoNet, tuple[Round, ...]]:
+    """Prune a network, and let it learn what the lessons say.
+
+    Args:
+        network: the parent; it is left as it is.
+        lessons, held: of the baseline's answers; both may be empty for an order without recipe.
+        order: what is asked.
+        size: (H, W) at which GMACs and cost count.
+        folder: where learning keeps its state; a killed run goes on from there.
+        cost: of widths, for scope "latency".
+        device: to learn on; None for the CPU.
+        observer: hears about progress.
+
+    Returns:
+        the pruned network in eval mode, and its rounds.
+
+    Raises:
+        UsageError: a ratio out of reach, or "latency" without a cost.
+        UnusableInput: a recipe, and nothing to learn from.
+    """
+    from pkecho_edge.pruning.channels import channel_importance, keep_channels
+    from pkecho_edge.pruning.choose import choose_widths, network_gmacs
+    from pkecho_edge.pruning.places import widths_of
+
+    if order.scope == "latency" and cost is None:
+        raise UsageError("scope latency needs times of layers", remedy="Use scope global")
+    ratios = round_ratios(order.ratio, order.rounds if order.recipe else 1)
+    steps = _shared(order.recipe.steps if order.recipe else 0, len(ratios))
+    whole = network_gmacs(network.config, widths_of(network.config), size)
+    rounds: list[Round] = []
+    for index, (ratio, share) in enumerate(zip(ratios, steps, strict=True)):
+        gmacs = rounds[-1].gmacs if rounds else whole
+        worth = channel_importance(network, order.importance, _losses(lessons))
+        chosen = choose_widths(
+            network.config,
+            worth,
+            1 - (1 - ratio) * whole / gmacs,
+            size,
+            scope=order.scope,
+            round_to=order.round_to,
+            cost=cost if order.scope == "latency" else None,
+        )
+        network = keep_channels(network, worth, chosen.widths)
+        done = Round(chosen.gmacs, dict(chosen.widths))
+        if order.recipe is not None:
+            name = f"recover, {index + 1} of {len(ratios)}"
+            observer.start(name, share)
+            recipe = replace(order.recipe, steps=share)
+            result = distil(
+                network,
+                lessons,
+                held,
+                recipe,
+                folder / f"round-{index + 1}",
+                device=device,
+                on_step=lambda step: _tell(observer, step),
+            )
+            network = result.network
+            done = replace(
+                done,
+                steps=result.steps,
+                agreement_before=result.before,
+                agreement=result.agreement,
+                diverged=result.diverged,
+            )
+            observer.done(
+                f"{chosen.gmacs:.2f} GMACs, agreement {result.before:.2f} -> "
+                f"{result.agreement:.2f} %"
+            )
+        rounds.append(done)
+    return network.eval(), tuple(rounds)
+
+
+def _losses(
+    lessons: Sequence[Lessons],
+) -> Callable[[PKEchoNet], Iterator[torch.Tensor]] | None:
+    """Dice losses against the teacher's masks: against its probabilities it has no gradient."""
+    if not any(map(len, lessons)):
+        return None
+
+    def losses(network: PKEchoNet) -> Iterator[torch.Tensor]:
+        import torch
+
+        from pkecho_edge.training.lessons import answers_of
+        from pkecho_edge.training.losses import dice_loss
+
+        for each in lessons:
+            few = each.sample(_TAYLOR_LESSONS)
+            for frames, answers in zip(few.frames, few.answers, strict=True):
+                clips = torch.from_numpy(frames)[None].float() / 255
+                masks = torch.from_numpy(answers >= 128)[None].float()
+                yield dice_loss(answers_of(network, clips).logits, masks)
+
+    return losses
+
+
+def _tell(observer: Observer, step: LessonStep) -> None:
+    observer.advance()
+    if step.agreement is not None:
+        observer.describe(f"agreement {step.agreement:.2f} %")
+
+
+def _shared(steps: int, rounds: int) -> tuple[int, ...]:
+    """Most of them go to the last round; every round has one at least."""
+    if rounds == 1:
+        return (steps,)
+    early = max(1, int(steps * (1 - _LAST_SHARE) / (rounds - 1)))
+    return (*(early,) * (rounds - 1), max(1, steps - early * (rounds - 1)))

@@ -1,0 +1,105 @@
+"""`pkecho-edge tune` as typed: once for real on a small network, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pkecho_edge import candidates, measuring
+from pkecho_edge.bundle.reader import read_bundle
+from pkecho_edge.tuning import scoring
+
+TUNE = (
+    "tune network.safetensors --phantoms --size 96 --clips 2 --verify-clips 4 --mode clip "
+    "--ratios 0.3,0.99 --prune-steps 0 --rule minmax/minmax+bias --float-precision f32 "
+    "--gates gates.toml --max-dsc-drop 100 --max-ef-drift 1000"
+)
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder, with a narrow network in it; few and short clips, brief timings."""
+    import torch
+
+    from pkecho_edge.model.checkpoint import save_checkpoint
+    from pkecho_edge.model.configuration import NetworkConfig, Widths
+    from pkecho_edge.model.network import PKEchoNet
+
+    torch.manual_seed(3)  # masks that are neither empty nor whole
+    inner = (((16,), (16,)), ((24,), (24,)), ((32,), (32,)), ((32,), (32,)))
+    config = NetworkConfig(frames=3, widths=Widths(16, (16, 24, 32, 32), inner))
+    save_checkpoint(PKEchoNet(config).eval(), tmp_path / "network.safetensors")
+    (tmp_path / "gates.toml").write_text(
+        "[gates]\ndsc_drift_worst_clip = 100\nhd95_drift = 1000\nspeedup = 0\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PKECHO_EDGE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(scoring, "SCORED_CLIPS", 4)
+    monkeypatch.setattr(candidates, "ROUNDS", 1)
+    monkeypatch.setattr(candidates, "take_turns", partial(candidates.take_turns, seconds=0.02))
+    brief = partial(measuring.measure_speed, warmup=1, min_rounds=3, min_seconds=0.0)
+    monkeypatch.setattr(measuring, "measure_speed", brief)
+    return tmp_path
+
+
+def test_a_search_ends_with_a_bundle_a_picture_and_a_reason(place: Path, typed: Any) -> None:
+    outcome = typed(f"{TUNE} --json figures.json")
+
+    assert outcome.code == 0, outcome.err
+    bundle = read_bundle(place / "tuned" / "network-cpu.pkb")
+    assert [entry.mode for entry in bundle.manifest.engines] == ["clip"]
+    assert (place / "tuned" / "pareto.png").read_bytes().startswith(b"\x89PNG")
+    document = json.loads((place / "tuned" / "tune.json").read_text())
+    assert json.loads((place / "figures.json").read_text()) == document
+    quantized, in_float, failed = document["candidates"]
+    assert quantized["dsc_drift_high"] is not None
+    assert len(in_float["float_layers"]) > len(quantized["float_layers"])
+    assert "out of reach" in failed["failed"]
+    assert bundle.manifest.lineage.checkpoint_sha256 == document["baseline_sha256"]
+    assert f"Chosen:  {document['chosen']} is the fastest of" in outcome.out
+    for words in ("frames/s", "DSC drift", "-99 %", "chosen"):
+        assert words in outcome.out
+
+    # what the search built is what the bundle was made of
+    for stage in ("lower and export", "choose the quantization", "compile for cpu"):
+        *_, last = [line for line in outcome.out.splitlines() if f"{stage}: " in line]
+        assert "(reused)" in last
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ("--max-dsc-drop 0", "max-dsc-drop is 0"),
+        ("--max-ef-drift -1", "max-ef-drift is -1"),
+        ("--min-fps 0", "min-fps is 0"),
+        ("--ratios ''", "no pruning ratio to try"),
+        ("--ratios 0,1", "pruning ratio 1 is not from 0 to below 1"),
+        ("--ratios half", "no list of numbers"),
+        ("--mode live", "there is no mode 'live'"),
+        ("--float-precision int4", "unknown float precision 'int4'"),
+        ("--target jetson", "timed on their device"),
+        ("--target abacus", "unknown target 'abacus'"),
+        ("--rule guess", "range rule"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_at_once(
+    place: Path, typed: Any, options: str, says: str
+) -> None:
+    outcome = typed(f"tune network.safetensors --phantoms {options}")
+
+    assert outcome.code == 2
+    assert says in outcome.err
+    assert outcome.err.count("\n") == 1
+    assert not (place / "tuned").exists()
+    assert not (place / "cache").exists()
+
+
+def test_a_folder_of_recordings_and_phantoms_at_once_are_refused(place: Path, typed: Any) -> None:
+    outcome = typed("tune network.safetensors --phantoms --data .")
+
+    assert outcome.code == 2
+    assert "either --data DIR or --phantoms" in outcome.err
