@@ -65,7 +65,8 @@ class Plan:
         quantization_trial: clips on which each quantization is chosen.
         target, modes, options: what is built.
         budget: what is looked for. limits: of the gates, the budget among them.
-        pruning: how networks are pruned. rules: of INT8 ranges, to choose from.
+        pruning: how networks are pruned.
+        scheme: of quantization; None for the target's. rules: of ranges, to choose from.
     """
 
     origin: Lineaged
@@ -78,6 +79,7 @@ class Plan:
     budget: Budget
     limits: Mapping[str, float]
     pruning: Pruning
+    scheme: str | None
     rules: tuple[RangeRule, ...]
 
     @property
@@ -179,12 +181,12 @@ class Search:
             in_float = replace(candidate, quantization="float")
             self._score(_Attempt(in_float, source, QuantizationOrder()))
             return
-        by_gates = QuantizationOrder(rules=self.plan.rules)
+        by_gates = QuantizationOrder(self.plan.scheme, self.plan.rules)
         built = self._score(_Attempt(candidate, source, by_gates))
         if built is None:
             return
         rule = RangeRule.parse(built.quantization["rule"])
-        order = QuantizationOrder(rules=(rule,), restore=False)
+        order = QuantizationOrder(self.plan.scheme, (rule,), restore=False)
         if _restored(built):
             self._score(_Attempt(candidate, source, order))
         kept = _all_but_smallest(next(iter(built.graphs.values())))

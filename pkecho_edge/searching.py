@@ -95,6 +95,7 @@ def tune(
     recipe: DistillationRecipe | None = _DEFAULT_RECIPE,
     scope: str = "global",
     precisions: Sequence[str] = (),
+    quantization_scheme: str | None = None,
     rules: tuple[RangeRule, ...] = RULES,
     options: CompileOptions | None = None,
     baseline: Path | None = None,
@@ -128,6 +129,7 @@ def tune(
         scope: of pruning, see PruningOrder.
         precisions: float precisions to try; none for every one that the target and, for bfloat16,
             the processor have.
+        quantization_scheme: its name; None for the target's.
         rules: of INT8 ranges to choose from, for each network and precision.
         options: threads and device of the engines; None for the target's own.
         baseline: of a checkpoint that was pruned before; None finds it by its hash.
@@ -174,6 +176,7 @@ def tune(
         budget,
         {**limits, "dsc_drift": budget.max_dsc_drop, "ef_drift": budget.max_ef_drift},
         Pruning(lessons or LessonSource(), recipe, scope),
+        quantization_scheme,
         rules,
     )
     sets = _trial_sets(plan, trial, calibration, stages, observer)

@@ -82,9 +82,12 @@ def tune(
     float_precision: Annotated[
         str, typer.Option(help="Of layers not INT8: f32, bf16, f16, or auto: all that help here.")
     ] = _AUTO,
+    scheme: Annotated[
+        str | None, typer.Option(help="Quantization scheme; default: the target's.")
+    ] = None,
     rule: RuleOption = "auto",
     prune_steps: StepsOption = None,
-    scope: ScopeOption = "global",
+    prune_scope: ScopeOption = "global",
     lesson_phantoms: LessonPhantomsOption = 400,
     baseline: BaselineOption = None,
     gates: GatesOption = None,
@@ -138,8 +141,9 @@ def tune(
             mode=mode,
             lessons=LessonSource(data, lesson_phantoms),
             recipe=recovery_recipe(prune_steps),
-            scope=scope,
+            scope=prune_scope,
             precisions=() if auto else (float_precision,),
+            quantization_scheme=scheme,
             rules=rules_of(rule),
             options=options,
             baseline=baseline,

@@ -20,12 +20,12 @@ def notes(path: Path) -> dict[str, object]:
     return json.loads(header["notes"]["pruning"])
 
 
-def answering_yes(path: Path) -> None:
-    """Let a pruned network call every pixel ventricle, where the world's own calls none so."""
+def answering_no(path: Path) -> None:
+    """Let a pruned network call no pixel ventricle, where the world's own calls every one so."""
     from pkecho_edge.model.checkpoint import load_checkpoint, read_notes, save_checkpoint
 
     network = load_checkpoint(path)
-    network.kss.bias[-1].data += 1e4
+    network.kss.bias[-1].data -= 1e4
     save_checkpoint(network, path, notes=read_notes(path))
 
 
@@ -43,7 +43,7 @@ def test_a_pruned_checkpoint_is_held_against_its_baseline(
     assert "(reused)" in again.out
     assert (world / "same.safetensors").read_bytes() == (world / "small.safetensors").read_bytes()
 
-    answering_yes(world / "small.safetensors")
+    answering_no(world / "small.safetensors")
     (world / "gates.toml").write_text("[gates]\nagreement_dsc = 50\nspeedup = 0\n")
     line = COMPILE.replace("network.safetensors", "small.safetensors")
     compiled = typed(f"{line} --mode clip --rule minmax/minmax+bias --out small.pkb")
