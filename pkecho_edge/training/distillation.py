@@ -240,6 +240,8 @@ class _Run:
                 break
             if self.step % self.recipe.check_every == 0 or self.step == self.recipe.steps:
                 seen = self._look(out)
+                if self.diverged:
+                    break
                 self._write(out, inputs)
             on_step(LessonStep(self.step, self.recipe.steps, loss, seen))
         best = load_checkpoint(out / BEST)

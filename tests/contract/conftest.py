@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +20,7 @@ from pkecho_edge.lowering.program_export import export_clip_program, export_stre
 from pkecho_edge.model.checkpoint import default_checkpoint_path, load_checkpoint
 from pkecho_edge.model.configuration import NetworkConfig, Widths
 from pkecho_edge.model.network import PKEchoNet
+from pkecho_edge.targets.base import Target
 
 
 @pytest.fixture(scope="session")
@@ -89,10 +92,22 @@ def phantom() -> Clip:
 
 
 @pytest.fixture(scope="session")
-def quantized(phantom: Clip, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The packaged network in INT8: random weights would amplify every rounding."""
+def quantized_by(phantom: Clip, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The packaged network in INT8 by a scheme: random weights would amplify every rounding."""
     folder = tmp_path_factory.mktemp("quantized")
     network = load_checkpoint(default_checkpoint_path())
     export_clip_onnx(network, (96, 96), folder / "clip.onnx", phantom.frames)
-    quantize_onnx(folder / "clip.onnx", [phantom], folder / "clip.qdq.onnx")
-    return folder / "clip.qdq.onnx"
+
+    @functools.cache
+    def quantize(scheme: str) -> Path:
+        path = folder / f"{scheme}.qdq.onnx"
+        quantize_onnx(folder / "clip.onnx", [phantom], path, scheme)
+        return path
+
+    return quantize
+
+
+@pytest.fixture
+def quantized(target: Target, quantized_by: Callable[[str], Path]) -> Path:
+    """By the target's own scheme: another's weights may overflow its sums on some processors."""
+    return quantized_by(target.capabilities.scheme or "cpu")
