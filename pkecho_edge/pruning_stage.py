@@ -120,12 +120,10 @@ def prune_checkpoint(
     for size in sizes:
         check_size(size)
     table = _cost(parent.network, order, sizes[0], stages, observer, options)
-    wants_lessons = order.recipe is not None or order.importance == "taylor"
-    drawn = (
-        [_lessons(parent, source, size, stages, observer) for size in sizes]
-        if wants_lessons
-        else []
-    )
+    drawn = []
+    if order.recipe is not None or order.importance == "taylor":
+        key = source.key()  # reads every file of a dataset: once for all sizes
+        drawn = [_lessons(parent, source, key, size, stages, observer) for size in sizes]
     inputs = {
         "parent": parent.sha256,
         "baseline": parent.baseline_sha256,
@@ -208,6 +206,7 @@ def _cost(
 def _lessons(
     parent: Lineaged,
     source: LessonSource,
+    key: Mapping[str, object],
     size: tuple[int, int],
     stages: StageCache,
     observer: Observer,
@@ -229,7 +228,7 @@ def _lessons(
         "lessons",
         {
             "teacher": parent.baseline_sha256,
-            "source": source.key(),
+            "source": dict(key),
             "size": list(size),
             "length": length,
             "code": package_sha256("data", "model", "training/lessons.py", "lesson_source.py"),
