@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-__all__ = ["allowed_cores", "cpu_flags"]
+__all__ = ["allowed_cores", "cpu_flags", "sums_products_exactly"]
 
 
 def allowed_cores() -> int:
@@ -24,3 +24,12 @@ def cpu_flags() -> frozenset[str]:
     named = (line.partition(":") for line in text.splitlines())
     lines = (value for name, _, value in named if name.strip().lower() in ("flags", "features"))
     return frozenset(next(lines, "").split())
+
+
+def sums_products_exactly() -> bool:
+    """Whether products of 8-bit numbers are summed in 32 bits: VNNI on x86, dot products on Arm.
+
+    Without, two of them are summed in 16 bits and saturate, unless weights end at 63: what an INT8
+    engine with 8-bit weights gives there is not what its graph says.
+    """
+    return bool(cpu_flags() & {"avx512_vnni", "avx_vnni", "asimddp"})
