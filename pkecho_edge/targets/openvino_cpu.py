@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pkecho_edge.errors import EnvironmentMismatch, MissingDependency, PkechoEdgeError
+from pkecho_edge.processors import sums_products_exactly
 from pkecho_edge.targets.base import (
     Arrays,
     Capabilities,
@@ -38,7 +39,11 @@ class OpenVinoCpu:
 
     name = "cpu"
     capabilities = Capabilities(
-        precisions=("int8", "bf16", "f32"), scheme="cpu", opset=21, portable=True
+        precisions=("int8", "bf16", "f32"),
+        # what is built is scored here: weights of 8 bits would saturate where sums have 16
+        scheme="cpu" if sums_products_exactly() else "cpu-avx2",
+        opset=21,
+        portable=True,
     )
 
     def missing(self) -> str | None:
