@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-__all__ = ["allowed_cores", "cpu_flags", "sums_products_exactly"]
+__all__ = ["allowed_cores", "computes_bf16", "cpu_flags", "sums_products_exactly"]
 
 
 def allowed_cores() -> int:
@@ -33,3 +33,8 @@ def sums_products_exactly() -> bool:
     engine with 8-bit weights gives there is not what its graph says.
     """
     return bool(cpu_flags() & {"avx512_vnni", "avx_vnni", "asimddp"})
+
+
+def computes_bf16() -> bool:
+    """Whether the processor has products of bfloat16: without, they are slower than FP32's."""
+    return bool(cpu_flags() & {"avx512_bf16", "amx_bf16", "bf16"})

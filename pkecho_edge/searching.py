@@ -38,7 +38,7 @@ from pkecho_edge.errors import (
 from pkecho_edge.files import scratch_folder, write_atomically
 from pkecho_edge.lesson_source import LessonSource
 from pkecho_edge.measuring import VerifyResult
-from pkecho_edge.processors import cpu_flags
+from pkecho_edge.processors import computes_bf16
 from pkecho_edge.pruning_stage import Lineaged, load_lineaged
 from pkecho_edge.recovering import read_report
 from pkecho_edge.stages import Observer, SilentObserver, StageCache, default_cache
@@ -240,8 +240,7 @@ def _float_precisions(
     if wanted:
         return tuple(dict.fromkeys(wanted))
     found = tuple(p for p in capabilities.precisions if p != "int8")
-    has_bf16 = cpu_flags() & {"avx512_bf16", "amx_bf16", "bf16"}
-    return tuple(p for p in found if p != "bf16" or has_bf16)
+    return tuple(p for p in found if p != "bf16" or computes_bf16())
 
 
 def _check_out(out: Path, name: str, overwrite: bool) -> Path:

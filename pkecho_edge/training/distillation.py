@@ -33,7 +33,7 @@ from pkecho_edge.errors import UnusableInput, UsageError
 from pkecho_edge.metrics.overlap import dice
 from pkecho_edge.model.checkpoint import load_checkpoint, save_checkpoint
 from pkecho_edge.model.network import PKEchoNet
-from pkecho_edge.processors import cpu_flags
+from pkecho_edge.processors import computes_bf16
 from pkecho_edge.training.augmentation import Augmentation, augmented
 from pkecho_edge.training.lessons import Answers, Lessons, answers_of
 from pkecho_edge.training.losses import dice_loss
@@ -219,7 +219,7 @@ class _Run:
         student.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # not annotated
         self.optimizer = torch.optim.Adam(student.parameters(), lr=recipe.learning_rate)
         self.bf16 = recipe.precision == "bf16" or (
-            recipe.precision == "auto" and _computes_bf16(device)
+            recipe.precision == "auto" and (device.type != "cpu" or computes_bf16())
         )
         self.step, self.best, self.best_settled, self.since = 0, -1.0, 0.0, 0
         self.settled = math.floor(recipe.steps * recipe.settle)
@@ -233,16 +233,15 @@ class _Run:
             self._restore(read_state(out / STATE, inputs))
         else:
             self._keep_best(out, before)
-        while self.step < self.recipe.steps and not self._over():
+        while self.step < self.recipe.steps and not (self._over() or self.diverged):
             loss = self._take_step()
             seen = None
             if self.diverged:
                 break
             if self.step % self.recipe.check_every == 0 or self.step == self.recipe.steps:
                 seen = self._look(out)
-                if self.diverged:
-                    break
-                self._write(out, inputs)
+                if not self.diverged:
+                    self._write(out, inputs)
             on_step(LessonStep(self.step, self.recipe.steps, loss, seen))
         best = load_checkpoint(out / BEST)
         return Distilled(best, self.best, before, self.step, self.diverged)
@@ -458,13 +457,6 @@ def agreement(
         if scores:
             means.append(100 * float(np.mean(scores)))
     return float(np.mean(means))
-
-
-def _computes_bf16(device: torch.device) -> bool:
-    """Whether bfloat16 is faster there: accelerators, and processors with products of it."""
-    if device.type != "cpu":
-        return True
-    return bool(cpu_flags() & {"avx512_bf16", "amx_bf16", "bf16"})
 
 
 def _stream(seed: int, number: int) -> int:

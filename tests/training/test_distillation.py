@@ -90,7 +90,12 @@ def test_it_learns_what_the_teacher_says(lessons: Lessons, held: Lessons, tmp_pa
     assert (learned.steps, learned.diverged) == (60, False)
 
 
-def test_a_killed_run_goes_on_bit_for_bit(lessons: Lessons, held: Lessons, tmp_path: Path) -> None:
+def test_a_killed_run_goes_on_bit_for_bit(
+    lessons: Lessons, held: Lessons, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # what these few steps teach may come and go from look to look, by the machine's rounding
+    monkeypatch.setattr(distillation, "_DIVERGED", float("inf"))
+
     class Killed(Exception):
         pass
 
