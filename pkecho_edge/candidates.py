@@ -254,6 +254,7 @@ class Search:
                 found.dsc_drift,
                 found.dsc_drift_high,
                 found.ef_drift,
+                found.hd95_drift,
                 float_layers=tuple(built.quantization["float_layers"]),
                 faults=found.faults,
             )

@@ -20,7 +20,7 @@ from pkecho_edge.model.identity import find_checkpoint, load_identified
 from pkecho_edge.recovering import PruningOrder, PruningReport, read_report, recover
 from pkecho_edge.stages import Observer, StageCache, package_sha256
 from pkecho_edge.targets.base import CompileOptions
-from pkecho_edge.training.lessons import Lessons, read_lessons, teach, write_lessons
+from pkecho_edge.training.lessons import Lessons, read_lessons, teach
 from pkecho_edge.tuning.layer_costs import cached_latency_table
 
 if TYPE_CHECKING:
@@ -221,8 +221,7 @@ def _lessons(
     def work(folder: Path) -> None:
         for name, held_out in (("held", True), ("train", False)):
             clips = source.clips(size, length, held_out=held_out, on_skip=skipped.append)
-            taught = teach(parent.baseline, clips, observer.advance)
-            write_lessons(taught, folder / name)
+            teach(parent.baseline, clips, folder / name, observer.advance)
 
     done = stages.run(
         "lessons",

@@ -234,6 +234,7 @@ def test_every_candidate_stands_in_the_figures(world: World) -> None:
     assert rows["-50 % INT8/f32"]["fps"] == pytest.approx(200)
     # 31 of 32 columns: DSC 62/63
     assert rows["-50 % INT8/f32"]["dsc_drift"] == pytest.approx(100 / 63)
+    assert rows["-50 % INT8/f32"]["hd95_drift"] == pytest.approx(1)  # one of its four sides
     assert rows["-80 % INT8/f32"]["breaks"] == ["DSC drift 6.67 > 5 points"]
     assert rows["unpruned float/f32"]["float_layers"] == ["stem", "neck"]
     assert [label for label, row in rows.items() if row["chosen"]] == ["-50 % INT8/f32"]

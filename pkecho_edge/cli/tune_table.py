@@ -115,7 +115,7 @@ def candidates_table(rows: Sequence[Scored], chosen: Candidate | None = None) ->
     table = Table(title="candidates; drifts are upper ends of 95 % intervals", title_justify="left")
     table.add_column("network")
     table.add_column("engine")
-    for name in ("GMACs", "frames/s", "DSC drift", "EF drift"):
+    for name in ("GMACs", "frames/s", "DSC drift", "EF drift", "HD95 drift"):
         table.add_column(name, justify="right")
     table.add_column("budget", overflow="fold")
     for row in rows:
@@ -128,6 +128,7 @@ def candidates_table(rows: Sequence[Scored], chosen: Candidate | None = None) ->
             _figure(row.fps, 0),
             _figure(row.dsc_drift_high, 2),
             _figure(row.ef_drift, 2),
+            _figure(row.hd95_drift, 2),
             _verdict(row, is_chosen),
             style="bold" if is_chosen else "",
         )

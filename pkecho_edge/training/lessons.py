@@ -10,18 +10,21 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, fields
+from os import SEEK_END
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.lib.format import dtype_to_descr, write_array_header_1_0
 from numpy.typing import NDArray
 
 from pkecho_edge.data.clip import Clip
 from pkecho_edge.errors import UnusableInput
 from pkecho_edge.model.network import PKEchoNet
 
-__all__ = ["Answers", "Lessons", "answers_of", "read_lessons", "teach", "write_lessons"]
+__all__ = ["Answers", "Lessons", "answers_of", "read_lessons", "teach"]
 
 
 @dataclass(frozen=True)
@@ -123,29 +126,50 @@ class Lessons:
 
 
 def teach(
-    teacher: PKEchoNet, clips: Iterable[Clip], advance: Callable[[], None] = lambda: None
+    teacher: PKEchoNet,
+    clips: Iterable[Clip],
+    folder: Path,
+    advance: Callable[[], None] = lambda: None,
 ) -> Lessons:
-    """The teacher's answers to clips of one size.
+    """The teacher's answers to clips of one size, written as they are given: one is in memory.
 
     Args:
         teacher: put into eval mode.
-        clips: of the teacher's length, one in memory at a time but for what is kept of each.
+        clips: of the teacher's length.
+        folder: gets one .npy file for each field; made if it is missing.
         advance: called after each clip.
+
+    Returns:
+        `read_lessons(folder)`.
 
     Raises:
         UnusableInput: there are none, or the teacher's answer to one is not finite.
     """
     teacher.eval()
-    kept = []
-    for clip in clips:
-        kept.append(_lesson(teacher, clip))
-        advance()
-    if not kept:
+    folder.mkdir(parents=True, exist_ok=True)
+    count = 0
+    with ExitStack() as open_files:
+        files = [
+            open_files.enter_context((folder / f"{field.name}.npy").open("wb"))
+            for field in fields(Lessons)
+        ]
+        for clip in clips:
+            row = _lesson(teacher, clip)
+            for file, array in zip(files, row, strict=True):
+                # a header leaves room for its first axis to grow
+                file.seek(0)
+                header = {"shape": (count + 1, *array.shape), "fortran_order": False}
+                write_array_header_1_0(file, {**header, "descr": dtype_to_descr(array.dtype)})
+                file.seek(0, SEEK_END)
+                file.write(np.ascontiguousarray(array).data)
+            count += 1
+            advance()
+    if not count:
         raise UnusableInput(
             "there is nothing to learn from: no recording gives a clip",
             remedy="Name a folder with recordings: pkecho-edge data check DIR",
         )
-    return Lessons(*(np.stack(column) for column in zip(*kept, strict=True)))
+    return read_lessons(folder)
 
 
 def _lesson(teacher: PKEchoNet, clip: Clip) -> Sequence[NDArray[np.generic]]:
@@ -171,15 +195,8 @@ def _lesson(teacher: PKEchoNet, clip: Clip) -> Sequence[NDArray[np.generic]]:
     )
 
 
-def write_lessons(lessons: Lessons, folder: Path) -> None:
-    """One .npy file for each field."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for field in fields(lessons):
-        np.save(folder / f"{field.name}.npy", getattr(lessons, field.name), allow_pickle=False)
-
-
 def read_lessons(folder: Path) -> Lessons:
-    """Of `write_lessons`; the files are mapped, not read at once."""
+    """Of `teach`; the files are mapped, not read at once."""
     return Lessons(
         *(
             np.load(folder / f"{field.name}.npy", mmap_mode="r", allow_pickle=False)

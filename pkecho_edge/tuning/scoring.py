@@ -75,12 +75,14 @@ class TrialDrift:
     Attributes:
         dsc_drift, dsc_drift_high: points, mean and the upper end of its 95 % interval.
         ef_drift: points, the upper end of the 95 % interval of its mean.
+        hd95_drift: pixels, the end of that interval at which the engine is worse.
         faults: gates that are false whatever their limit.
     """
 
     dsc_drift: float
     dsc_drift_high: float
     ef_drift: float
+    hd95_drift: float
     faults: tuple[str, ...] = ()
 
 
@@ -225,6 +227,7 @@ def worst(drifts: Sequence[TrialDrift]) -> TrialDrift:
         highest([d.dsc_drift for d in drifts]),
         highest([d.dsc_drift_high for d in drifts]),
         highest([d.ef_drift for d in drifts]),
+        highest([d.hd95_drift for d in drifts]),
         tuple(fault for d in drifts for fault in d.faults),
     )
 
@@ -233,7 +236,8 @@ def _drift(mode: str, accuracy: AccuracyResult) -> TrialDrift:
     gates = evaluate_gates(mode, accuracy, None, _NO_LIMIT)
     faults = tuple(gate.reason or str(gate) for gate in gates if gate.passed is False)
     drift = accuracy.drift
-    return TrialDrift(drift.dsc.mean, drift.dsc.high, drift.ef.high, faults)
+    further = 0.0 - drift.hd95_px.low
+    return TrialDrift(drift.dsc.mean, drift.dsc.high, drift.ef.high, further, faults)
 
 
 def _key(mode: str, clips: Sequence[Clip], baseline_sha256: str) -> str:

@@ -96,6 +96,7 @@ class Scored:
         dsc_drift: points against the baseline, mean over the trial clips.
         dsc_drift_high: upper end of its 95 % interval.
         ef_drift: points, upper end of the 95 % interval of its mean.
+        hd95_drift: pixels, the end of that interval at which the engine is worse.
         fps: of the latest run in which all engines took turns; None before the first.
         float_layers: that stay in float.
         faults: what no limit allows: logits that are not finite, an EF that only the engine lacks.
@@ -109,6 +110,7 @@ class Scored:
     dsc_drift: float = math.nan
     dsc_drift_high: float = math.nan
     ef_drift: float = math.nan
+    hd95_drift: float = math.nan
     fps: float | None = None
     float_layers: tuple[str, ...] = ()
     faults: tuple[str, ...] = ()

@@ -57,6 +57,7 @@ def test_a_search_ends_with_a_bundle_a_picture_and_a_reason(place: Path, typed: 
     assert json.loads((place / "figures.json").read_text()) == document
     quantized, in_float, failed = document["candidates"]
     assert quantized["dsc_drift_high"] is not None
+    assert quantized["hd95_drift"] is not None
     assert len(in_float["float_layers"]) > len(quantized["float_layers"])
     assert "out of reach" in failed["failed"]
     assert bundle.manifest.lineage.checkpoint_sha256 == document["baseline_sha256"]

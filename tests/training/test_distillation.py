@@ -59,18 +59,18 @@ def squares(count: int, seed: int = 0) -> list[Clip]:
 
 
 @pytest.fixture(scope="module")
-def lessons() -> Lessons:
+def lessons(tmp_path_factory: pytest.TempPathFactory) -> Lessons:
     """What a teacher would say that knows the squares: its answers are the truth."""
-    return known(squares(12))
+    return known(squares(12), tmp_path_factory.mktemp("lessons"))
 
 
 @pytest.fixture(scope="module")
-def held() -> Lessons:
-    return known(squares(4, seed=9))
+def held(tmp_path_factory: pytest.TempPathFactory) -> Lessons:
+    return known(squares(4, seed=9), tmp_path_factory.mktemp("held"))
 
 
-def known(clips: list[Clip]) -> Lessons:
-    taught = teach(fresh(7), clips)
+def known(clips: list[Clip], folder: Path) -> Lessons:
+    taught = teach(fresh(7), clips, folder)
     answers = np.stack([clip.truth for clip in clips])[:, :, None].astype(np.uint8) * 255
     coarse = answers.reshape(len(clips), FRAMES, 2, 32, 2, 32).mean((3, 5)) / 255 * 8 - 4
     coarse = np.repeat(coarse[:, None], taught.coarse.shape[1], axis=1).astype(np.float16)
@@ -181,7 +181,7 @@ def test_settled_statistics_are_those_of_many_batches(
 
     distil(student, [lessons], [held], recipe, tmp_path)
 
-    clips = torch.from_numpy(lessons.frames).float() / 255
+    clips = torch.from_numpy(np.array(lessons.frames)).float() / 255
     with torch.no_grad():
         seen = student.encoder_layer0[0](clips.flatten(0, 1)).mean((0, 2, 3))
     assert torch.allclose(student.encoder_layer0[1].running_mean, seen, atol=0.05)

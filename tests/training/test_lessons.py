@@ -12,7 +12,7 @@ from pkecho_edge.data.clip import Clip
 from pkecho_edge.errors import UnusableInput
 from pkecho_edge.model.configuration import NetworkConfig, Widths
 from pkecho_edge.model.network import PKEchoNet
-from pkecho_edge.training.lessons import answers_of, read_lessons, teach, write_lessons
+from pkecho_edge.training.lessons import answers_of, read_lessons, teach
 
 FRAMES = 3
 
@@ -64,8 +64,7 @@ def test_only_the_frames_that_are_shown_are_brought_to_size() -> None:
 def test_lessons_hold_what_the_teacher_says_and_the_truth(tmp_path: Path) -> None:
     taught, shown = network(), clips(3, labelled=True)
 
-    lessons = teach(taught, iter(shown))
-    write_lessons(lessons, tmp_path)
+    lessons = teach(taught, iter(shown), tmp_path)
     again = read_lessons(tmp_path)
 
     with torch.no_grad():
@@ -78,30 +77,30 @@ def test_lessons_hold_what_the_teacher_says_and_the_truth(tmp_path: Path) -> Non
     assert again.sha256() == lessons.sha256()
 
 
-def test_another_answer_is_another_set() -> None:
+def test_another_answer_is_another_set(tmp_path: Path) -> None:
     taught = network()
-    first = teach(taught, clips(2))
+    first = teach(taught, clips(2), tmp_path / "first")
     taught.kss.predictor_conv2.bias.data += 3
 
-    assert teach(taught, clips(2)).sha256() != first.sha256()
+    assert teach(taught, clips(2), tmp_path / "second").sha256() != first.sha256()
 
 
-def test_a_sample_is_spread_over_all() -> None:
-    lessons = teach(network(), clips(5))
+def test_a_sample_is_spread_over_all(tmp_path: Path) -> None:
+    lessons = teach(network(), clips(5), tmp_path)
 
     assert len(lessons.sample(2)) == 2
     assert np.array_equal(lessons.sample(2).frames, lessons.frames[[0, 4]])
     assert len(lessons.sample(50)) == 5
 
 
-def test_without_a_clip_there_is_nothing_to_learn() -> None:
+def test_without_a_clip_there_is_nothing_to_learn(tmp_path: Path) -> None:
     with pytest.raises(UnusableInput, match="nothing to learn from"):
-        teach(network(), [])
+        teach(network(), [], tmp_path)
 
 
-def test_a_teacher_that_is_not_finite_is_refused() -> None:
+def test_a_teacher_that_is_not_finite_is_refused(tmp_path: Path) -> None:
     broken = network()
     broken.kss.predictor_conv1[0].weight.data[0] = float("nan")
 
     with pytest.raises(UnusableInput, match="not finite"):
-        teach(broken, clips(1))
+        teach(broken, clips(1), tmp_path)

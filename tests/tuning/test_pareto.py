@@ -48,7 +48,7 @@ def candidates() -> list[Scored]:
         for step, kind in enumerate(("int8", "mixed", "float")):
             candidate = Candidate(ratio, quantization=kind)  # type: ignore[arg-type]
             high = drift - 0.01 * step
-            found.append(Scored(candidate, 10.0, high, high, 0.1, fps / (1 + 0.02 * step)))
+            found.append(Scored(candidate, 10.0, high, high, 0.1, fps=fps / (1 + 0.02 * step)))
     return [replace(row, breaks=judged(row, BUDGET)) for row in found]
 
 

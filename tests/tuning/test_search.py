@@ -31,7 +31,7 @@ BUDGET = Budget(max_dsc_drop=0.5, max_ef_drift=1.0)
 def scored(
     ratio: float, fps: float | None, dsc: float, ef: float = 0.1, budget: Budget = BUDGET
 ) -> Scored:
-    row = Scored(Candidate(ratio), 10.0, dsc - 0.1, dsc, ef, fps)
+    row = Scored(Candidate(ratio), 10.0, dsc - 0.1, dsc, ef, fps=fps)
     return replace(row, breaks=judged(row, budget))
 
 
