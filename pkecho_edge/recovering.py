@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["PruningOrder", "PruningReport", "Round", "read_report", "recover", "round_ratios"]
 
-_LAST_SHARE = 0.75
+_LAST_SHARE = 0.85
 _TAYLOR_LESSONS = 16
 _MOST_ROUNDS = 4
 

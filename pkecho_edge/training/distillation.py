@@ -4,12 +4,15 @@
     out/state.pt           to resume from
 
 The loss compares final answers pixel by pixel, as overlap and by their area (ejection fraction is a
-matter of areas), and on the coarse grid every refinement and what enters the head. Ground truth,
-where there is some, is mixed in.
+matter of areas), and on the coarse grid every refinement and what enters the head. Each affinity
+estimator is compared by what it makes of the teacher's mask one level below. Ground truth, where
+there is some, is mixed in. Lessons of which the teacher is unsure are shown more often: what it
+answers to them depends on every detail, and is what a smaller network misses.
 
 The steps come in two parts. In the first, augmentation is on and BatchNorm takes its statistics
 from each batch, which at 320x320 is a single clip. For the rest ("settling") the statistics are
-taken anew over many batches and then kept, as in deployment, and pictures are no longer rotated.
+taken anew over many batches and then kept, as in deployment, and lessons are shown as they were
+taught: to a brighter or mirrored picture the teacher would have answered something else.
 
 Every random number is drawn from a generator seeded by the recipe's seed and the step's number, so
 a run that was killed goes on bit for bit as if it had not been (on the CPU, with as many threads).
@@ -20,7 +23,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +36,10 @@ from pkecho_edge.errors import UnusableInput, UsageError
 from pkecho_edge.metrics.overlap import dice
 from pkecho_edge.model.checkpoint import load_checkpoint, save_checkpoint
 from pkecho_edge.model.network import PKEchoNet
+from pkecho_edge.model.region_proxy import upsample_with_affinity
 from pkecho_edge.processors import computes_bf16
 from pkecho_edge.training.augmentation import Augmentation, augmented
-from pkecho_edge.training.lessons import Answers, Lessons, answers_of
+from pkecho_edge.training.lessons import Answers, Lessons, answers_of, rising_sizes
 from pkecho_edge.training.losses import dice_loss
 from pkecho_edge.training.state import RunState, read_state, write_state
 
@@ -46,6 +50,9 @@ BEST, STATE = "best.safetensors", "state.pt"
 _SETTLING_BATCHES = 48
 _LEAST_AREA = 0.01  # of the image: the area that a small mask's error is held against
 _DIVERGED = 3.0
+_NO_CHANGE = Augmentation(
+    flip=0.0, reversal=0.0, brightness=0.0, contrast=0.0, rotation_degrees=0.0
+)
 
 
 @dataclass(frozen=True)
@@ -59,9 +66,12 @@ class DistillationRecipe:
             grid all of them are.
         learning_rate: of Adam at the first step, then times (1 - step / steps) ** power.
         power: of the poly schedule.
-        settle: the share of the steps after which statistics are kept and nothing is rotated.
+        settle: the share of the steps after which statistics are kept and nothing is augmented.
+        doubt_power: lessons are shown in proportion to this power of the teacher's doubt; 0 shows
+            all alike.
         coarse_weight: of each refinement's answer on the coarse grid.
         feature_weight: of what enters the head.
+        rising_weight: of what each affinity estimator but the finest makes of the teacher's masks.
         area_weight: of the mask's area.
         truth_weight: of the Dice loss against ground truth, on the frames that have some.
         check_every: steps between two looks at the held-out lessons.
@@ -82,8 +92,10 @@ class DistillationRecipe:
     learning_rate: float = 1e-3
     power: float = 0.9
     settle: float = 0.6
+    doubt_power: float = 2.0
     coarse_weight: float = 0.25
     feature_weight: float = 0.5
+    rising_weight: float = 0.5
     area_weight: float = 1.0
     truth_weight: float = 0.1
     check_every: int = 200
@@ -107,7 +119,8 @@ class DistillationRecipe:
         ):
             if not 0 < getattr(self, name) < math.inf:  # false for NaN, too
                 raise UsageError(f"{name} is {getattr(self, name)}", remedy="Give a number above 0")
-        for name in ("coarse_weight", "feature_weight", "area_weight", "truth_weight", "patience"):
+        weights = [field.name for field in fields(self) if field.name.endswith("_weight")]
+        for name in (*weights, "doubt_power", "patience"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise UsageError(f"{name} is {getattr(self, name)}", remedy="Give 0 or more")
         if not 0 < self.settle <= 1:
@@ -191,13 +204,16 @@ class _Batch:
     Attributes:
         clips: f32 [B, T, 1, H, W].
         shown: i64 [F], the frames whose final masks are compared.
-        teacher: its answers; `logits` holds the probabilities of the F frames.
+        teacher: its answers; `logits` holds the probabilities of the F frames, and there are no
+            affinities.
+        rising: f32 [B F, 1, h', w'] each, its `rising_masks`.
         truth, labelled: f32 [B, F, 1, H, W] and bool [B, F].
     """
 
     clips: Tensor
     shown: Tensor
     teacher: Answers
+    rising: Sequence[Tensor]
     truth: Tensor
     labelled: Tensor
 
@@ -214,6 +230,7 @@ class _Run:
         device: torch.device,
     ) -> None:
         self.lessons = [each for each in lessons if len(each)]
+        self.shares = [torch.from_numpy(x.doubt() ** recipe.doubt_power) for x in self.lessons]
         self.held, self.recipe, self.device = held, recipe, device
         self.student = student.to(device)
         student.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # not annotated
@@ -326,30 +343,43 @@ class _Run:
         clips_of = [max(1, recipe.pixels // each.frames[0].size) for each in self.lessons]
         steps_of = torch.tensor([len(x) / n for x, n in zip(self.lessons, clips_of, strict=True)])
         which = int(torch.multinomial(steps_of, 1, generator=generator))
-        chosen, count = self.lessons[which], clips_of[which]
-        picked = torch.randperm(len(chosen), generator=generator)[:count].sort().values.numpy()
-        rotated = recipe.augmentation
-        if number >= self.settled or number < 0:
-            rotated = replace(rotated, rotation_degrees=0.0)
-        return self._moved(_taken(chosen, picked), rotated, generator)
+        chosen, count = self.lessons[which], min(clips_of[which], len(self.lessons[which]))
+        drawn = torch.multinomial(self.shares[which], count, generator=generator)
+        limits = recipe.augmentation if 0 <= number < self.settled else _NO_CHANGE
+        return self._moved(_taken(chosen, drawn.sort().values.numpy()), limits, generator)
 
     def _moved(
         self,
-        lesson: tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor],
+        lesson: tuple[Tensor, ...],
         limits: Augmentation,
         generator: torch.Generator,
     ) -> _Batch:
         """On the device, and augmented: whatever was answered moves with the pictures."""
-        frames, answers, coarse, features, truth, labelled = (t.to(self.device) for t in lesson)
+        frames, answers, coarse, features, rising, truth, labelled = (
+            t.to(self.device) for t in lesson
+        )
         clips, change = augmented(frames, limits, generator)
-        # logits and features have no value that means "nothing", as probabilities have
-        coarse = change.move(coarse.transpose(1, 2), outside="border").permute(2, 0, 1, 3, 4)
+
+        def moved(x: Tensor) -> Tensor:
+            # logits and features have no value that means "nothing", as probabilities have
+            return change.move(x, outside="border")
+
+        sizes = rising_sizes(self.student, (coarse.shape[-2], coarse.shape[-1]))
+        each = torch.split(rising, [height * width for height, width in sizes], dim=-1)
+        masks = [x.reshape(*x.shape[:-1], *size) for x, size in zip(each, sizes, strict=True)]
+        coarse = moved(coarse.transpose(1, 2)).permute(2, 0, 1, 3, 4)
         shown = torch.randperm(frames.shape[1], generator=generator)[: self.recipe.frames].to(
             self.device
         )
         answers, truth = (change.move(x)[:, shown] for x in (answers, truth))
-        teacher = Answers(answers, coarse, change.move(features, outside="border"))
-        return _Batch(clips, shown, teacher, truth, change.order(labelled)[:, shown])
+        return _Batch(
+            clips,
+            shown,
+            Answers(answers, coarse, moved(features)),
+            [moved(x[:, :, None])[:, shown].flatten(0, 1) for x in masks],
+            truth,
+            change.order(labelled)[:, shown],
+        )
 
     def _loss(self, batch: _Batch) -> Tensor:
         recipe, teacher = self.recipe, batch.teacher
@@ -363,6 +393,9 @@ class _Run:
         scale = teacher.features.square().mean().clamp(min=1e-6)
         apart = (found.features.float() - teacher.features).square().mean() / scale
         loss = loss + recipe.feature_weight * apart
+        below = teacher.coarse[-1][:, batch.shown].flatten(0, 1)[:, None]
+        risen = _rising_loss([below, *batch.rising], found.affinities)
+        loss = loss + recipe.rising_weight * risen
         if recipe.truth_weight and bool(batch.labelled.any()):
             loss = loss + recipe.truth_weight * dice_loss(logits, batch.truth, batch.labelled)
         return loss
@@ -391,16 +424,15 @@ class _Run:
             write_state(RunState(self.step, self.best, noted, *state), out / STATE)
 
 
-def _taken(
-    lessons: Lessons, picked: np.ndarray
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Some lessons in f32: frames and answers in [0, 1], coarse, features, truth, labelled."""
+def _taken(lessons: Lessons, picked: np.ndarray) -> tuple[Tensor, ...]:
+    """Some lessons in f32, in the order of their fields: frames and answers in [0, 1]."""
     truth = np.unpackbits(np.asarray(lessons.truth[picked]), axis=-1)
     return (
         torch.from_numpy(np.asarray(lessons.frames[picked])).float() / 255,
         torch.from_numpy(np.asarray(lessons.answers[picked])).float() / 255,
         torch.from_numpy(np.asarray(lessons.coarse[picked])).float(),
         torch.from_numpy(np.asarray(lessons.features[picked])).float(),
+        torch.from_numpy(np.asarray(lessons.rising[picked])).float(),
         torch.from_numpy(truth).float(),
         torch.from_numpy(np.asarray(lessons.labelled[picked])),
     )
@@ -420,6 +452,21 @@ def _pixel_loss(logits: Tensor, probabilities: Tensor) -> Tensor:
     entropy = F.binary_cross_entropy(q, q, reduction="none")
     apart = F.binary_cross_entropy_with_logits(logits, q, reduction="none") - entropy
     return apart.sum() / _area(q).sum()
+
+
+def _rising_loss(masks: Sequence[Tensor], affinities: Sequence[Tensor]) -> Tensor:
+    """What each estimator makes of the teacher's mask one level below, against the level above.
+
+    A mask that comes out wrong at the end does not say which step went astray; this does.
+
+    Args:
+        masks: the teacher's logits [N, 1, h, w], from the coarse grid upwards.
+        affinities: the student's, coarsest first, one or more for each step between masks.
+    """
+    loss = masks[0].new_zeros(())
+    for below, above, affinity in zip(masks[:-1], masks[1:], affinities, strict=False):
+        loss = loss + _pixel_loss(upsample_with_affinity(below, affinity.float()), above.sigmoid())
+    return loss
 
 
 def _area(probabilities: Tensor) -> Tensor:

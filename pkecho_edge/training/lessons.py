@@ -3,7 +3,9 @@
 Every frame gives a signal, labelled or not. A lesson holds the final answer pixel by pixel, and on
 the coarse grid, where they take next to no room, the logits of every refinement and the features
 that the kernels are matched with: a pruned network keeps the head of its teacher, so what enters
-the head must come out alike. A lesson of ten frames takes 2.3 bytes a pixel of each frame.
+the head must come out alike. It also holds the masks on their way up from the coarse grid, which
+show each affinity estimator what it should have made of its teacher's mask one level below. A
+lesson of ten frames takes 2.4 bytes a pixel of each frame.
 """
 
 from __future__ import annotations
@@ -23,8 +25,10 @@ from numpy.typing import NDArray
 from pkecho_edge.data.clip import Clip
 from pkecho_edge.errors import UnusableInput
 from pkecho_edge.model.network import PKEchoNet
+from pkecho_edge.model.region_proxy import upsample_with_affinity
 
-__all__ = ["Answers", "Lessons", "answers_of", "read_lessons", "teach"]
+__all__ = ["Answers", "Lessons", "answers_of", "read_lessons", "rising_masks", "rising_sizes"]
+__all__ += ["teach"]
 
 
 @dataclass(frozen=True)
@@ -35,11 +39,14 @@ class Answers:
         logits: f32 [B, F, 1, H, W], the final ones of the frames that were asked for.
         coarse: f32 [R + 1, B, T, h, w], of every refinement before it is upsampled.
         features: f32 [B, T, C, h, w], reduced.
+        affinities: f32 [B F, 9, r^2, h', w'] each, of the frames that were asked for, coarsest
+            first; () for a network without estimators.
     """
 
     logits: torch.Tensor
     coarse: torch.Tensor
     features: torch.Tensor
+    affinities: tuple[torch.Tensor, ...] = ()
 
 
 def answers_of(
@@ -71,7 +78,36 @@ def answers_of(
         logits.view(batch, len(shown), *logits.shape[1:]),
         coarse,
         reduced.view(batch, length, *reduced.shape[1:]),
+        tuple(reversed(affinities)),
     )
+
+
+def rising_masks(masks: torch.Tensor, affinities: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """Masks on their way up from the coarse grid, both ends left out.
+
+    Args:
+        masks: f32 [N, 1, h, w], coarse logits.
+        affinities: of the same N frames, coarsest first.
+
+    Returns:
+        f32 [N, 1, h', w'] each; one fewer than there are affinities, [] without any.
+    """
+    found = []
+    for affinity in affinities[:-1]:
+        masks = upsample_with_affinity(masks, affinity)
+        found.append(masks)
+    return found
+
+
+def rising_sizes(network: PKEchoNet, coarse: tuple[int, int]) -> list[tuple[int, int]]:
+    """(h', w') of each of a network's `rising_masks`, from (h, w) of the coarse grid."""
+    factors = [estimator.factor for _, estimator in network.stages() if estimator is not None]
+    sizes = []
+    height, width = coarse
+    for factor in factors[:0:-1]:  # the deepest first, the last step leads to the image
+        height, width = height * factor, width * factor
+        sizes.append((height, width))
+    return sizes
 
 
 def _frames(x: torch.Tensor, batch: int, shown: torch.Tensor) -> torch.Tensor:
@@ -90,6 +126,7 @@ class Lessons:
         answers: u8 [N, T, 1, H, W], the teacher's probabilities in 255ths.
         coarse: f16 [N, R + 1, T, h, w], its logits of every refinement.
         features: f16 [N, T, C, h, w], its reduced features.
+        rising: f16 [N, T, P], its `rising_masks`, one after the other; P is 0 where there are none.
         truth: u8 [N, T, 1, H, W / 8], ground truth, eight pixels to a byte; 0 where unlabelled.
         labelled: bool [N, T].
     """
@@ -98,6 +135,7 @@ class Lessons:
     answers: NDArray[np.uint8]
     coarse: NDArray[np.float16]
     features: NDArray[np.float16]
+    rising: NDArray[np.float16]
     truth: NDArray[np.uint8]
     labelled: NDArray[np.bool_]
 
@@ -118,6 +156,19 @@ class Lessons:
             digest.update(f"{field.name} {array.dtype} {array.shape}".encode())
             digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()
+
+    def doubt(self) -> NDArray[np.float64]:
+        """How unsure the teacher is of each lesson: float64 [N], above 0.
+
+        4 p (1 - p) summed over pixels and frames, over the area of its masks in all of them, which
+        counts at least a hundredth of the image. On phantoms of good quality it is 0.2, on poor
+        ones twice that.
+        """
+        found = []
+        for answers in self.answers:  # mapped: one at a time
+            p = answers.astype(np.float32) / 255
+            found.append(float((4 * p * (1 - p)).sum() / max(float(p.sum()), p.size / 100)))
+        return np.maximum(np.array(found, dtype=np.float64), 1e-3)
 
     def sample(self, count: int) -> Lessons:
         """At most `count` of them, spread evenly over all."""
@@ -182,6 +233,9 @@ def _lesson(teacher: PKEchoNet, clip: Clip) -> Sequence[NDArray[np.generic]]:
             f"the network's answer to {clip.identifier} is not finite",
             remedy="Check the checkpoint: pkecho-edge evaluate CHECKPOINT",
         )
+    coarse = answers.coarse[-1, 0][:, None]  # [T, 1, h, w]
+    # an empty one, so that a network without estimators has a row, too
+    rising = [coarse[:, :, :0], *rising_masks(coarse, answers.affinities)]
     length, height, width = clip.frames.shape[0], *clip.frames.shape[2:]
     truth = np.zeros((length, height, width), np.bool_) if clip.truth is None else clip.truth
     labelled = clip.labelled or (False,) * length
@@ -190,6 +244,7 @@ def _lesson(teacher: PKEchoNet, clip: Clip) -> Sequence[NDArray[np.generic]]:
         (probabilities * 255).round().to(torch.uint8).numpy(),
         answers.coarse[:, 0].half().numpy(),
         answers.features[0].half().numpy(),
+        torch.cat([each.flatten(1) for each in rising], dim=1).half().numpy(),
         np.packbits(truth, axis=-1)[:, None],
         np.array(labelled, dtype=np.bool_),
     )

@@ -21,7 +21,7 @@ from pkecho_edge.training.distillation import (
     agreement,
     distil,
 )
-from pkecho_edge.training.lessons import Lessons, answers_of, teach
+from pkecho_edge.training.lessons import Lessons, answers_of, rising_masks, teach
 
 FRAMES = 2
 STILL = Augmentation(flip=0, reversal=0, brightness=0, contrast=0, rotation_degrees=0)
@@ -190,7 +190,7 @@ def test_settled_statistics_are_those_of_many_batches(
 def test_the_loss_of_the_teachers_own_answers_is_next_to_nothing(held: Lessons) -> None:
     """Pixel, overlap, area, grid and feature terms vanish together, and only there."""
     teacher = fresh(7)
-    clips = torch.from_numpy(held.frames).float() / 255
+    clips = torch.from_numpy(np.array(held.frames)).float() / 255
     with torch.no_grad():
         said = answers_of(teacher, clips)
     soft = said.logits.sigmoid()
@@ -199,6 +199,34 @@ def test_the_loss_of_the_teachers_own_answers_is_next_to_nothing(held: Lessons) 
     assert float(distillation._area_loss(said.logits, soft)) == pytest.approx(0, abs=1e-6)
     assert float(distillation._pixel_loss(said.logits + 1, soft)) > 0.05
     assert float(distillation._area_loss(said.logits + 1, soft)) > 0.02
+
+
+def test_a_step_that_goes_astray_is_told_from_those_that_do_not(held: Lessons) -> None:
+    """Each estimator is shown the teacher's own mask below, whatever the others make of theirs."""
+    teacher = fresh(7)
+    clips = torch.from_numpy(np.array(held.frames)).float() / 255
+    with torch.no_grad():
+        said = answers_of(teacher, clips)
+    below = said.coarse[-1].flatten(0, 1)[:, None]
+    masks = [below, *rising_masks(below, said.affinities)]
+
+    def loss(astray: int | None) -> float:
+        given = list(said.affinities)
+        if astray is not None:
+            given[astray] = given[astray].flip(1)
+        return float(distillation._rising_loss(masks, given))
+
+    count = len(said.affinities)
+    assert count == 4
+    assert len(masks) == count
+    assert loss(None) == pytest.approx(0, abs=1e-3)
+    alone = [loss(step) - loss(None) for step in range(count)]
+    assert min(alone[:-1]) > 1e-3
+    assert alone[-1] == 0  # the finest is left to the final mask
+    both = list(said.affinities)
+    both[0], both[2] = both[0].flip(1), both[2].flip(1)
+    together = float(distillation._rising_loss(masks, both)) - loss(None)
+    assert together == pytest.approx(alone[0] + alone[2], rel=1e-3)
 
 
 def test_an_area_counts_the_same_wherever_it_is_missing() -> None:

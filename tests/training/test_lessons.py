@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,8 @@ from pkecho_edge.data.clip import Clip
 from pkecho_edge.errors import UnusableInput
 from pkecho_edge.model.configuration import NetworkConfig, Widths
 from pkecho_edge.model.network import PKEchoNet
-from pkecho_edge.training.lessons import answers_of, read_lessons, teach
+from pkecho_edge.model.region_proxy import upsample_with_affinity
+from pkecho_edge.training.lessons import answers_of, read_lessons, rising_sizes, teach
 
 FRAMES = 3
 
@@ -59,6 +61,29 @@ def test_only_the_frames_that_are_shown_are_brought_to_size() -> None:
 
     assert torch.allclose(some.logits, whole.logits[:, shown], atol=1e-5)
     assert torch.equal(some.coarse, whole.coarse)
+
+
+def test_masks_on_their_way_up_lead_to_the_answer(tmp_path: Path) -> None:
+    taught, shown = network(), clips(2)
+
+    lessons = teach(taught, shown, tmp_path)
+    sizes = rising_sizes(taught, (2, 3))
+
+    assert sizes == [(4, 6), (8, 12), (16, 24)]
+    assert lessons.rising.shape == (2, FRAMES, sum(h * w for h, w in sizes))
+    with torch.no_grad():
+        said = answers_of(taught, torch.from_numpy(shown[1].frames)[None].float() / 255)
+        last = torch.from_numpy(np.array(lessons.rising[1, :, -16 * 24 :])).float()
+        final = upsample_with_affinity(last.view(FRAMES, 1, 16, 24), said.affinities[-1])
+    assert torch.allclose(final, said.logits[0], atol=0.01)
+
+
+def test_a_network_without_estimators_has_no_masks_on_their_way(tmp_path: Path) -> None:
+    config = replace(network().config, region_proxies="none")
+
+    lessons = teach(PKEchoNet(config), clips(1), tmp_path)
+
+    assert lessons.rising.shape == (1, FRAMES, 0)
 
 
 def test_lessons_hold_what_the_teacher_says_and_the_truth(tmp_path: Path) -> None:
