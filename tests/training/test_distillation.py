@@ -187,6 +187,41 @@ def test_settled_statistics_are_those_of_many_batches(
     assert torch.allclose(student.encoder_layer0[1].running_mean, seen, atol=0.05)
 
 
+def test_once_settled_lessons_are_shown_as_they_were_taught(
+    lessons: Lessons, held: Lessons
+) -> None:
+    recipe = replace(QUICK, steps=8, settle=0.5)
+    run = distillation._Run(fresh(), [lessons], [held], recipe, torch.device("cpu"))
+    frames = torch.from_numpy(np.array(lessons.frames)).float() / 255
+
+    def is_known(number: int) -> bool:
+        shown = run._batch(number)
+        at = [int((frames - clip).abs().amax((1, 2, 3, 4)).argmin()) for clip in shown.clips]
+        same = torch.allclose(frames[at], shown.clips, atol=1e-4)
+        answers = torch.from_numpy(np.array(lessons.answers[at])).float()[:, shown.shown] / 255
+        return same and torch.allclose(answers, shown.teacher.logits, atol=1e-4)
+
+    assert [is_known(number) for number in (0, 1, 2, 3)] == [False] * 4
+    assert [is_known(number) for number in (4, 5, 6, 7, -1)] == [True] * 5
+
+
+def test_doubtful_lessons_are_shown_more_often(lessons: Lessons, held: Lessons) -> None:
+    """Of twelve lessons two are doubtful, and a step shows two."""
+    doubtful = np.array(lessons.answers)
+    doubtful[3] = doubtful[7] = 128
+    unlike = replace(lessons, answers=doubtful)
+
+    def shown(power: float) -> list[bool]:
+        recipe = replace(QUICK, steps=400, settle=0.01, doubt_power=power)
+        recipe = replace(recipe, pixels=2 * FRAMES * 64 * 64)
+        run = distillation._Run(fresh(), [unlike], [held], recipe, torch.device("cpu"))
+        answers = [run._batch(number).teacher.logits for number in range(5, 105)]
+        return [bool(((x > 0.4) & (x < 0.6)).all()) for each in answers for x in each]
+
+    assert np.mean(shown(0)) == pytest.approx(2 / 12, abs=0.08)
+    assert np.mean(shown(2)) > 0.95
+
+
 def test_the_loss_of_the_teachers_own_answers_is_next_to_nothing(held: Lessons) -> None:
     """Pixel, overlap, area, grid and feature terms vanish together, and only there."""
     teacher = fresh(7)
@@ -246,6 +281,8 @@ def test_an_area_counts_the_same_wherever_it_is_missing() -> None:
         {"steps": 0},
         {"learning_rate": float("nan")},
         {"truth_weight": -1},
+        {"rising_weight": float("inf")},
+        {"doubt_power": -1},
         {"settle": 0},
         {"precision": "f16"},
     ],

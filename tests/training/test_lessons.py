@@ -110,6 +110,19 @@ def test_another_answer_is_another_set(tmp_path: Path) -> None:
     assert teach(taught, clips(2), tmp_path / "second").sha256() != first.sha256()
 
 
+def test_doubt_is_highest_where_the_teacher_cannot_decide(tmp_path: Path) -> None:
+    lessons = teach(network(), clips(3), tmp_path)
+    answers = np.zeros_like(lessons.answers)
+    answers[:, :, :, :32] = 255
+    answers[1, :, :, 28:36] = 128  # an edge that might be anywhere
+    answers[2] = 0
+
+    sure, unsure, empty = replace(lessons, answers=answers).doubt()
+
+    assert sure == empty == pytest.approx(1e-3)
+    assert unsure == pytest.approx(8 / (28 + 8 * 128 / 255), rel=1e-3)
+
+
 def test_a_sample_is_spread_over_all(tmp_path: Path) -> None:
     lessons = teach(network(), clips(5), tmp_path)
 
