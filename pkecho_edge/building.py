@@ -37,7 +37,7 @@ __all__ += ["tool_versions"]
 
 _CHOICE = "choice.json"
 _DEAD = "dead.json"
-_PARTS = ("numpy", "onnx", "onnxruntime", "openvino", "torch")
+_PARTS = ("numpy", "onnx", "onnxruntime", "openvino", "torch", "torch-pruning")
 
 
 @dataclass(frozen=True)

@@ -163,15 +163,23 @@ class Search:
     def _pruned(self, unpruned: Source, candidate: Candidate) -> Source:
         if not candidate.ratio:
             return unpruned
+        from pkecho_edge.training.processes import chosen_device
+
         pruning = self.plan.pruning
         found = prune_checkpoint(
             unpruned.network,
-            PruningOrder(candidate.ratio, pruning.scope, recipe=pruning.recipe),
+            PruningOrder(
+                candidate.ratio,
+                pruning.scope,
+                round_to=targets.get(self.plan.target).capabilities.round_to,
+                recipe=pruning.recipe,
+            ),
             pruning.lessons,
             [self.plan.calibration.size],
             self.stages,
             _Named(self.observer, candidate.network),
             options=self.plan.options,
+            device=chosen_device("auto"),
         )
         return Source(found.path, None, load_lineaged(found.path, unpruned.baseline, self.stages))
 

@@ -20,6 +20,7 @@ from typing import IO
 __all__ = [
     "FolderBusy",
     "atomic_file",
+    "claimed_folder",
     "exclusive_folder",
     "scratch_folder",
     "write_atomically",
@@ -129,6 +130,24 @@ def exclusive_folder(parent: Path, name: str) -> Iterator[Path]:
             for left in folder.iterdir():
                 _delete(left)
             yield folder
+
+
+@contextmanager
+def claimed_folder(folder: Path) -> Iterator[None]:
+    """A folder that one process at a time can have, and that stays with what is in it.
+
+    Raises:
+        FolderBusy: a living process has it.
+        OSError: it cannot be made.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    claim = _claim(folder)
+    if claim is None:
+        raise FolderBusy(folder)
+    try:
+        yield
+    finally:
+        os.close(claim)
 
 
 @contextmanager

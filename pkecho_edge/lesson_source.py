@@ -7,6 +7,7 @@ from ED to ES. Lessons are of both kinds, half and half, because the network mus
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -32,6 +33,7 @@ HELD_OUT = 24
 _SEEDS = TRAINING_SEEDS[500_000:]  # not those that the packaged network was trained on
 _HELD_SEEDS = TUNING_SEEDS[500_000:]  # not those that quantizations are tried on
 _LONGEST_STEP = 3.0
+_OURS = (".safetensors", ".pkb", ".report")
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,9 @@ class LessonSource:
     Attributes:
         root: of a dataset of any layout; labels are not needed. None for phantoms.
         phantoms: how many of them to learn from, of each size; each gives one clip.
-        windows: clips of each recording of a dataset.
+        windows: clips of each recording of a dataset, at most.
+        most: clips of a dataset, at most: of each recording as many as that leaves, and of more
+            recordings than that some, whoever they are of.
         seed: of the windows.
 
     Raises:
@@ -51,12 +55,14 @@ class LessonSource:
     root: Path | None = None
     phantoms: int = 400
     windows: int = 4
+    most: int = 2000
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.phantoms < 1 or self.windows < 1:
+        if min(self.phantoms, self.windows, self.most) < 1:
             raise UsageError(
-                f"{self.phantoms} phantoms with {self.windows} windows leave nothing to learn from",
+                f"{self.phantoms} phantoms, or {self.windows} windows and {self.most} clips at "
+                "most, leave nothing to learn from",
                 remedy="Give at least one of each",
             )
 
@@ -70,7 +76,19 @@ class LessonSource:
         if self.root is None:
             return {"phantoms": self.phantoms}
         content = _content_sha256(self.root)
-        return {"windows": self.windows, "seed": self.seed, "content": content}
+        given = {"windows": self.windows, "most": self.most, "seed": self.seed}
+        return {**given, "content": content}
+
+    def expected(self) -> int:
+        """Clips to learn from, if all recordings can be read and are long enough.
+
+        Raises:
+            DatasetError: as `clips`.
+        """
+        if self.root is None:
+            return self.phantoms
+        recordings = sum(self._wanted(open_dataset(self.root, None), held_out=False))
+        return min(self.most, recordings * self.windows)
 
     def clips(
         self, size: tuple[int, int], length: int, *, held_out: bool, on_skip: Callable[[str], None]
@@ -103,22 +121,37 @@ class LessonSource:
         on_skip: Callable[[str], None],
     ) -> Iterator[Clip]:
         dataset = open_dataset(root, None)
-        kept = _held_out_patients(dataset)
-        patient_of = dict(zip(dataset.identifiers, dataset.patients, strict=True))
-        wanted = [
-            split != "TEST" and (patient_of[name] in kept) is held_out
-            for name, split in zip(dataset.identifiers, dataset.splits, strict=True)
-        ]
-        left = HELD_OUT if held_out else None
+        wanted = self._wanted(dataset, held_out=held_out)
+        left = HELD_OUT if held_out else self.most
+        windows = self.windows if held_out else min(self.windows, max(1, left // sum(wanted)))
         for recording in _chosen(dataset, wanted, on_skip):
-            name = hashlib.sha256(recording.identifier.encode()).digest()
-            rng = np.random.default_rng((self.seed, int.from_bytes(name[:8], "little")))
-            for indices in lesson_windows(recording, length, self.windows, rng)[:left]:
+            rng = np.random.default_rng((self.seed, _rank(recording.identifier)))
+            found = lesson_windows(recording, length, windows, rng)[:left]
+            if not found:
+                on_skip(f"{recording.identifier}: a single frame is no clip")
+            for indices in found:
                 yield clip_at(recording, indices, size)
-                if left is not None:
-                    left -= 1
+            left -= len(found)
             if left == 0:
                 return
+
+    def _wanted(self, dataset: Dataset, *, held_out: bool) -> list[bool]:
+        """Of each recording whether it is learned from, or watched on; some are True."""
+        kept = _held_out_patients(dataset)
+        sides = zip(dataset.patients, dataset.splits, strict=True)
+        wanted = [split != "TEST" and (patient in kept) is held_out for patient, split in sides]
+        if held_out or sum(wanted) <= self.most:
+            return wanted
+        ranked = sorted(
+            (_rank(name), at) for at, name in enumerate(dataset.identifiers) if wanted[at]
+        )
+        chosen = {at for _, at in ranked[: self.most]}
+        return [at in chosen for at in range(len(wanted))]
+
+
+def _rank(identifier: str) -> int:
+    """An order of recordings that has nothing to do with their names."""
+    return int.from_bytes(hashlib.sha256(identifier.encode()).digest()[:8], "little")
 
 
 def lesson_windows(
@@ -203,12 +236,33 @@ def _chosen(
 
 
 def _content_sha256(root: Path) -> str:
-    """Of every file below a folder, or of the one file."""
-    paths = [root] if root.is_file() else sorted(p for p in root.rglob("*") if p.is_file())
+    """Of every file below a folder, or of the one file; not of what this tool may leave there.
+
+    Raises:
+        DatasetError: one of them cannot be read.
+    """
+    paths = [root] if root.is_file() else sorted(filter(_may_be_data, _files(root)))
     digest = hashlib.sha256()
-    for path in paths:
-        digest.update(f"{path.relative_to(root)}\0{path.stat().st_size}\n".encode())
-        with path.open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
+    try:
+        for path in paths:
+            digest.update(os.fsencode(path.relative_to(root)))
+            digest.update(f"\0{path.stat().st_size}\n".encode())
+            with path.open("rb") as file:
+                while block := file.read(1 << 20):
+                    digest.update(block)
+    except OSError as error:
+        raise DatasetError(
+            f"cannot be read ({error.strerror})", path=path, remedy="Check its permissions"
+        ) from error
     return digest.hexdigest()
+
+
+def _files(root: Path) -> Iterator[Path]:
+    for below, folders, names in os.walk(root):
+        folders[:] = [name for name in folders if _may_be_data(Path(name))]
+        yield from (Path(below, name) for name in names if Path(below, name).is_file())
+
+
+def _may_be_data(path: Path) -> bool:
+    """Hidden files, checkpoints, bundles and their reports are no recordings."""
+    return not path.name.startswith(".") and path.suffix not in _OURS

@@ -123,13 +123,15 @@ def compile(
 
     A failed gate is no exception: it stands in the result, and the bundle is written with it.
     """
-    from pkecho_edge.pruning_stage import load_lineaged, prune_checkpoint
+    from pkecho_edge.pruning_stage import check_scope, load_lineaged, prune_checkpoint
 
     observer = observer or SilentObserver()
     stages = StageCache(cache or default_cache())
     options = options or targets.options_for(target)
     modes = _checked_modes(modes)
     check_target(target, options)
+    if pruning is not None:
+        check_scope(pruning.scope, target)
     origin = load_lineaged(checkpoint, baseline, stages)
     # what the network was trained on decides how long a clip is
     length = origin.network.config.frames
@@ -142,6 +144,8 @@ def compile(
         check_apart(chosen, verification)
         trial_clips = trial_clips_of(trial, rest, clips)
         if pruning is not None:
+            from pkecho_edge.training.processes import chosen_device
+
             pruned = prune_checkpoint(
                 origin,
                 pruning,
@@ -150,6 +154,7 @@ def compile(
                 stages,
                 observer,
                 options=options,
+                device=chosen_device("auto"),
             )
             origin = load_lineaged(pruned.path, baseline, stages)
         network = origin.network

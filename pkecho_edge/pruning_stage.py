@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pkecho_edge.building import tool_versions
+from pkecho_edge.errors import CheckpointError, UsageError
+from pkecho_edge.files import FolderBusy, claimed_folder
 from pkecho_edge.lesson_source import HELD_OUT, LessonSource
 from pkecho_edge.model.checkpoint import load_checkpoint, save_checkpoint
 from pkecho_edge.model.identity import find_checkpoint, load_identified
@@ -29,7 +32,14 @@ if TYPE_CHECKING:
     from pkecho_edge.model.network import PKEchoNet
     from pkecho_edge.pruning.cost import WidthCost
 
-__all__ = ["Lineaged", "Pruned", "load_lineaged", "prune_checkpoint"]
+__all__ = ["Lineaged", "Pruned", "check_scope", "load_lineaged", "prune_checkpoint"]
+
+_FOLDERS = ("metrics", "model", "pruning", "training")
+_CODE = (*_FOLDERS, "processors.py", "pruning_stage.py", "recovering.py")
+"""What decides a pruned network, and what is said of it."""
+
+_TIMED = "cpu"
+"""The target whose layers `tuning.layer_costs` times."""
 
 _NETWORK, _REPORT = "pruned.safetensors", "pruning.json"
 
@@ -83,8 +93,15 @@ def load_lineaged(checkpoint: Path, given: Path | None, stages: StageCache) -> L
         return Lineaged(network, digest, network, digest, None)
     wanted = digest if report is None else str(report["baseline_sha256"])
     path = find_checkpoint(wanted, given, [stages.root / "checkpoints" / wanted])
+    baseline = load_checkpoint(path)
+    if replace(network.config, widths=None) != replace(baseline.config, widths=None):
+        raise CheckpointError(
+            "differs from its baseline in more than widths, so it was not pruned from it",
+            path=checkpoint,
+            remedy="Prune the baseline again",
+        )
     stages.keep(path, wanted, "checkpoints")
-    return Lineaged(network, digest, load_checkpoint(path), wanted, report)
+    return Lineaged(network, digest, baseline, wanted, report)
 
 
 def prune_checkpoint(
@@ -116,9 +133,11 @@ def prune_checkpoint(
         MissingDependency: OpenVINO, which scope "latency" measures with, is not installed.
     """
     from pkecho_edge.lowering.clip_graph import check_size
+    from pkecho_edge.pruning.choose import check_reach
 
     for size in sizes:
         check_size(size)
+    check_reach(parent.network.config, order.ratio, sizes[0], order.round_to)
     table = _cost(parent.network, order, sizes[0], stages, observer, options)
     drawn = []
     if order.recipe is not None or order.importance == "taylor":
@@ -131,7 +150,7 @@ def prune_checkpoint(
         "sizes": list(sizes),
         "lessons": [key for key, *_ in drawn],
         "cost": None if table is None else table[0],
-        "code": package_sha256("pruning", "training", "model", "recovering.py"),
+        "code": package_sha256(*_CODE),
         "versions": tool_versions(),
     }
     state = stages.root / "recoveries" / stages.key("prune", inputs)[:24]
@@ -139,17 +158,18 @@ def prune_checkpoint(
         observer.start("prune", None)
 
     def work(folder: Path) -> None:
-        network, rounds = recover(
-            parent.network,
-            [lessons for _, lessons, _ in drawn],
-            [held for *_, held in drawn],
-            order,
-            sizes[0],
-            state,
-            cost=None if table is None else table[1],
-            device=device,
-            observer=observer,
-        )
+        with _claimed(state):
+            network, rounds = recover(
+                parent.network,
+                [lessons for _, lessons, _ in drawn],
+                [held for *_, held in drawn],
+                order,
+                sizes[0],
+                state,
+                cost=None if table is None else table[1],
+                device=device,
+                observer=observer,
+            )
         report = PruningReport(
             baseline_sha256=parent.baseline_sha256,
             parent_sha256=parent.sha256,
@@ -164,13 +184,48 @@ def prune_checkpoint(
         (folder / _REPORT).write_text(text, encoding="utf-8")
 
     done = stages.run("prune", inputs, work)
-    shutil.rmtree(state, ignore_errors=True)
+    if not done.reused:
+        shutil.rmtree(state, ignore_errors=True)
     report = json.loads((done.folder / _REPORT).read_text(encoding="utf-8"))
     if done.reused and order.recipe is not None:
         observer.start("prune and recover", None)
     if done.reused or order.recipe is None:
         observer.done(f"{report['note']}{' (reused)' if done.reused else ''}")
     return Pruned(done.folder / _NETWORK, report, done.reused)
+
+
+@contextmanager
+def _claimed(state: Path) -> Iterator[None]:
+    """The folder of a recovery, for one run at a time.
+
+    Raises:
+        UsageError: another run has it, or it cannot be written.
+    """
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(claimed_folder(state))
+        except FolderBusy as error:
+            raise UsageError(
+                "another run recovers this network already", remedy="Wait for it, then run again"
+            ) from error
+        except OSError as error:
+            raise UsageError(
+                f"cannot be written ({error.strerror})", path=state, remedy="Check the cache"
+            ) from error
+        yield
+
+
+def check_scope(scope: str, target: str) -> None:
+    """Refuse to choose widths for one target by the times of another.
+
+    Raises:
+        UsageError: scope "latency" for a target whose layers are not timed here.
+    """
+    if scope == "latency" and target != _TIMED:
+        raise UsageError(
+            f"scope latency times layers as target {_TIMED} runs them, not {target}",
+            remedy="Use scope global or per-layer",
+        )
 
 
 def _gmacs(network: PKEchoNet, size: tuple[int, int]) -> float:
@@ -214,13 +269,12 @@ def _lessons(
     """The stage's key, the lessons of one size, and those held out."""
     named = f"lessons at {size[0]}x{size[1]}"
     length = parent.network.config.frames
-    total = source.phantoms + HELD_OUT if source.root is None else None
-    observer.start(named, total)
-    skipped: list[str] = []
+    observer.start(named, source.expected() + HELD_OUT)
+    skipped: dict[str, None] = {}  # a recording is met twice
 
     def work(folder: Path) -> None:
         for name, held_out in (("held", True), ("train", False)):
-            clips = source.clips(size, length, held_out=held_out, on_skip=skipped.append)
+            clips = source.clips(size, length, held_out=held_out, on_skip=skipped.setdefault)
             teach(parent.baseline, clips, folder / name, observer.advance)
 
     done = stages.run(

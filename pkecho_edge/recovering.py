@@ -148,7 +148,7 @@ def read_report(path: Path) -> dict[str, Any] | None:
     if text is None:
         return None
     try:
-        report = json.loads(text)
+        report = json.loads(text, parse_constant=_refuse)
         shas = [report[name] for name in ("baseline_sha256", "parent_sha256")]
         if not all(re.fullmatch("[0-9a-f]{64}", sha) for sha in shas):
             raise ValueError("a hash is none")
@@ -159,6 +159,10 @@ def read_report(path: Path) -> dict[str, Any] | None:
             remedy="Prune the baseline again",
         ) from error
     return dict(report)
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no JSON")
 
 
 def round_ratios(ratio: float, rounds: int | None) -> tuple[float, ...]:
@@ -203,9 +207,10 @@ def recover(
         UnusableInput: a recipe, and nothing to learn from.
     """
     from pkecho_edge.pruning.channels import channel_importance, keep_channels
-    from pkecho_edge.pruning.choose import choose_widths, network_gmacs
+    from pkecho_edge.pruning.choose import check_reach, choose_widths, network_gmacs
     from pkecho_edge.pruning.places import widths_of
 
+    check_reach(network.config, order.ratio, size, order.round_to)
     if order.scope == "latency" and cost is None:
         raise UsageError("scope latency needs times of layers", remedy="Use scope global")
     ratios = round_ratios(order.ratio, order.rounds if order.recipe else 1)
@@ -213,13 +218,13 @@ def recover(
     whole = network_gmacs(network.config, widths_of(network.config), size)
     rounds: list[Round] = []
     for index, (ratio, share) in enumerate(zip(ratios, steps, strict=True)):
-        gmacs = rounds[-1].gmacs if rounds else whole
         worth = channel_importance(network, order.importance, _losses(lessons))
         chosen = choose_widths(
             network.config,
             worth,
-            1 - (1 - ratio) * whole / gmacs,
+            ratio,
             size,
+            whole=whole,
             scope=order.scope,
             round_to=order.round_to,
             cost=cost if order.scope == "latency" else None,
@@ -237,7 +242,8 @@ def recover(
                 recipe,
                 folder / f"round-{index + 1}",
                 device=device,
-                on_step=lambda step: _tell(observer, step),
+                afresh=True,
+                on_step=_teller(observer),
             )
             network = result.network
             done = replace(
@@ -278,10 +284,19 @@ def _losses(
     return losses
 
 
-def _tell(observer: Observer, step: LessonStep) -> None:
-    observer.advance()
-    if step.agreement is not None:
-        observer.describe(f"agreement {step.agreement:.2f} %")
+def _teller(observer: Observer) -> Callable[[LessonStep], None]:
+    """Advances an observer step by step, at first by those that an earlier run took."""
+    told = 0
+
+    def tell(step: LessonStep) -> None:
+        nonlocal told
+        while told < step.step:
+            observer.advance()
+            told += 1
+        if step.agreement is not None:
+            observer.describe(f"agreement {step.agreement:.2f} %")
+
+    return tell
 
 
 def _shared(steps: int, rounds: int) -> tuple[int, ...]:

@@ -39,7 +39,7 @@ from pkecho_edge.files import scratch_folder, write_atomically
 from pkecho_edge.lesson_source import LessonSource
 from pkecho_edge.measuring import VerifyResult
 from pkecho_edge.processors import computes_bf16
-from pkecho_edge.pruning_stage import Lineaged, load_lineaged
+from pkecho_edge.pruning_stage import Lineaged, check_scope, load_lineaged
 from pkecho_edge.recovering import read_report
 from pkecho_edge.stages import Observer, SilentObserver, StageCache, default_cache
 from pkecho_edge.targets.base import CompileOptions
@@ -153,6 +153,8 @@ def tune(
     options = options or targets.options_for(target)
     budget, ratios, modes = budget or Budget(), check_ratios(ratios), _modes(mode)
     kinds = _float_precisions(target, options, precisions)
+    if any(ratios):
+        check_scope(scope, target)
     place = _check_out(out, f"{checkpoint.stem}-{target}.pkb", overwrite)
     observer, stages = observer or SilentObserver(), StageCache(cache or default_cache())
     origin = load_lineaged(checkpoint, baseline, stages)

@@ -10,7 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from pkecho_edge.files import FolderBusy, exclusive_folder, scratch_folder, write_atomically
+from pkecho_edge.files import (
+    FolderBusy,
+    claimed_folder,
+    exclusive_folder,
+    scratch_folder,
+    write_atomically,
+)
 
 HOLD = """
 import sys, time
@@ -108,6 +114,17 @@ def test_an_exclusive_folder_is_had_by_one_process(tmp_path: Path) -> None:
     with exclusive_folder(tmp_path, "a") as ours:
         assert ours == theirs
         assert list(ours.iterdir()) == []
+
+
+def test_a_claimed_folder_is_had_by_one_and_stays(tmp_path: Path) -> None:
+    folder = tmp_path / "cache" / "state"
+    with claimed_folder(folder):
+        (folder / "half").write_text("half")
+        with pytest.raises(FolderBusy), claimed_folder(folder):
+            pass
+
+    with claimed_folder(folder):
+        assert (folder / "half").read_text() == "half"
 
 
 def test_neither_files_nor_links_are_swept(tmp_path: Path) -> None:

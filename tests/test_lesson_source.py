@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from pkecho_edge import lesson_source
 from pkecho_edge.data.echonet import write_echonet
 from pkecho_edge.data.phantom import draw_spec, phantom_clip_recording
 from pkecho_edge.data.recording import Recording
@@ -106,7 +108,54 @@ def test_the_key_is_of_the_content_not_the_place(tmp_path: Path) -> None:
     assert LessonSource(first).key() != LessonSource(first, windows=2).key()
 
 
-@pytest.mark.parametrize("wrong", [{"phantoms": 0}, {"windows": 0}])
+def test_the_key_does_not_mind_what_this_tool_leaves_in_a_folder(tmp_path: Path) -> None:
+    root = written(tmp_path / "a", ["TRAIN", "TRAIN"])
+    before = LessonSource(root).key()
+
+    (root / "small.safetensors").write_bytes(b"weights")
+    (root / ".hidden").write_bytes(b"\0")
+    (root / "heart.pkb").mkdir()
+    (root / "heart.pkb" / "manifest.json").write_text("{}")
+    assert LessonSource(root).key() == before
+
+    Path(os.fsdecode(bytes(root) + b"/\xff.txt")).write_text("a name that is no text")
+    assert LessonSource(root).key() != before
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    root = written(tmp_path / "a", ["TRAIN", "TRAIN"])
+    (root / "FileList.csv").chmod(0)
+
+    with pytest.raises(DatasetError, match=r"FileList\.csv: cannot be read"):
+        LessonSource(root).key()
+
+
+@pytest.mark.parametrize(("most", "recordings", "clips"), [(2, 2, 2), (3, 3, 3), (8, 4, 8)])
+def test_a_large_dataset_gives_so_many_clips_of_as_many_as_may_be(
+    tmp_path: Path, most: int, recordings: int, clips: int
+) -> None:
+    root = written(tmp_path / "d", ["TRAIN"] * 4 + ["VAL"])
+    source = LessonSource(root, windows=4, most=most)
+
+    found = list(source.clips(SIZE, LENGTH, held_out=False, on_skip=lambda _: None))
+
+    assert (len({clip.recording for clip in found}), len(found)) == (recordings, clips)
+    assert source.expected() == clips
+    assert patients(source, held_out=True) == patients(LessonSource(root), held_out=True)
+
+
+def test_a_recording_of_one_frame_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = written(tmp_path / "d", ["TRAIN", "TRAIN", "VAL"])
+    monkeypatch.setattr(lesson_source, "lesson_windows", lambda *_: [])
+    told: list[str] = []
+
+    assert not list(LessonSource(root).clips(SIZE, LENGTH, held_out=False, on_skip=told.append))
+    assert len(told) == 2
+    assert all("a single frame is no clip" in line for line in told)
+
+
+@pytest.mark.parametrize("wrong", [{"phantoms": 0}, {"windows": 0}, {"most": 0}])
 def test_nothing_to_learn_from_is_refused(wrong: dict[str, int]) -> None:
     with pytest.raises(UsageError, match="nothing to learn from"):
         LessonSource(**wrong)  # type: ignore[arg-type]

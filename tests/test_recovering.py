@@ -5,15 +5,19 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+from pkecho_edge.data.clip import Clip
 from pkecho_edge.errors import CheckpointError, UsageError
 from pkecho_edge.model.checkpoint import save_checkpoint
 from pkecho_edge.model.configuration import NetworkConfig, Widths
 from pkecho_edge.model.network import PKEchoNet, count_gmacs
 from pkecho_edge.recovering import PruningOrder, read_report, recover, round_ratios
 from pkecho_edge.stages import SilentObserver
+from pkecho_edge.training.distillation import DistillationRecipe
+from pkecho_edge.training.lessons import Lessons, teach
 
 SIZE = (96, 96)
 
@@ -23,6 +27,37 @@ def network() -> PKEchoNet:
     inner = (((32,), (32,)), ((32,), (32,)), ((48,), (48,)), ((64,), (64,)))
     widths = Widths(24, (24, 32, 48, 64), inner)
     return PKEchoNet(NetworkConfig(frames=3, widths=widths)).eval()
+
+
+def taught(teacher: PKEchoNet, folder: Path, count: int) -> Lessons:
+    rng = np.random.default_rng(count)
+    clips = []
+    for number in range(count):
+        frames = rng.integers(0, 255, (3, 1, *SIZE), dtype=np.uint8)
+        name = str(number)
+        clips.append(Clip(name, name, name, "t", frames, (0, 1, 2), None, (False,) * 3))
+    return teach(teacher, clips, folder)
+
+
+class Heard:
+    """An observer that notes each stage, its total, and how far it came; it may interrupt."""
+
+    def __init__(self, dies_after: int | None = None) -> None:
+        self.stages: list[tuple[str, int | None, int]] = []
+        self._left = dies_after
+
+    def start(self, stage: str, total: int | None) -> None:
+        self.stages.append((stage, total, 0))
+
+    def advance(self) -> None:
+        stage, total, done = self.stages[-1]
+        self.stages[-1] = (stage, total, done + 1)
+        if self._left == done + 1:
+            raise KeyboardInterrupt
+
+    def describe(self, text: str) -> None: ...
+
+    def done(self, note: str) -> None: ...
 
 
 @pytest.mark.parametrize(
@@ -60,6 +95,76 @@ def test_pruning_alone_takes_one_round_and_keeps_the_budget(tmp_path: Path) -> N
     assert list(tmp_path.iterdir()) == []
 
 
+def test_two_rounds_learn_in_between_and_go_on_where_they_were(tmp_path: Path) -> None:
+    whole = network()
+    lessons = taught(whole, tmp_path / "train", 6)
+    held = taught(whole, tmp_path / "held", 2)
+    recipe = DistillationRecipe(steps=20, pixels=SIZE[0] * SIZE[1] * 20, check_every=3, patience=0)
+    order = PruningOrder(0.7, recipe=recipe)
+    heard = Heard()
+
+    pruned, rounds = recover(
+        whole, [lessons], [held], order, SIZE, tmp_path / "state", observer=heard
+    )
+
+    assert [each.steps for each in rounds] == [3, 17]
+    assert rounds[0].gmacs > rounds[1].gmacs == pytest.approx(count_gmacs(pruned, SIZE))
+    assert rounds[1].gmacs <= 0.3 * count_gmacs(whole, SIZE)
+    assert heard.stages == [("recover, 1 of 2", 3, 3), ("recover, 2 of 2", 17, 17)]
+    # the same again goes on from what was kept, and its bars fill all the same
+    again = Heard()
+    same, rounds_again = recover(
+        whole, [lessons], [held], order, SIZE, tmp_path / "state", observer=again
+    )
+    assert [each.steps for each in rounds_again] == [3, 17]
+    assert all(
+        torch.equal(same.state_dict()[name], tensor) for name, tensor in pruned.state_dict().items()
+    )
+
+
+def test_a_killed_recovery_shows_the_steps_it_had_taken(tmp_path: Path) -> None:
+    whole = network()
+    lessons, held = taught(whole, tmp_path / "train", 4), taught(whole, tmp_path / "held", 2)
+    recipe = DistillationRecipe(steps=9, pixels=SIZE[0] * SIZE[1] * 20, check_every=3)
+    order = PruningOrder(0.4, recipe=recipe)
+    killed = Heard(dies_after=7)
+
+    with pytest.raises(KeyboardInterrupt):
+        recover(whole, [lessons], [held], order, SIZE, tmp_path / "state", observer=killed)
+    after = Heard()
+    recover(whole, [lessons], [held], order, SIZE, tmp_path / "state", observer=after)
+
+    assert after.stages == [("recover, 1 of 1", 9, 9)]
+
+
+@pytest.mark.parametrize("damage", ["other lessons", "no state"])
+def test_a_state_that_does_not_fit_is_begun_anew(tmp_path: Path, damage: str) -> None:
+    whole = network()
+    held = taught(whole, tmp_path / "held", 2)
+    recipe = DistillationRecipe(steps=4, pixels=SIZE[0] * SIZE[1] * 20, check_every=2)
+    order = PruningOrder(0.4, recipe=recipe)
+    lessons = taught(whole, tmp_path / "train", 4)
+    recover(whole, [lessons], [held], order, SIZE, tmp_path / "state", observer=SilentObserver())
+    if damage == "no state":
+        (tmp_path / "state" / "round-1" / "state.pt").write_bytes(b"torn")
+    else:
+        lessons = taught(whole, tmp_path / "other", 5)
+
+    heard = Heard()
+    recover(whole, [lessons], [held], order, SIZE, tmp_path / "state", observer=heard)
+
+    assert heard.stages == [("recover, 1 of 1", 4, 4)]
+
+
+def test_what_is_out_of_reach_is_said_before_anything_is_learned(tmp_path: Path) -> None:
+    order = PruningOrder(0.9999)
+
+    with pytest.raises(UsageError, match=r"ratio 0\.9999 is out of reach"):
+        recover(network(), [], [], order, SIZE, tmp_path / "state", observer=SilentObserver())
+
+    assert not (tmp_path / "state").exists()
+
+
 def test_latency_without_times_is_refused(tmp_path: Path) -> None:
     order = PruningOrder(0.5, "latency", recipe=None)
     with pytest.raises(UsageError, match="needs times of layers"):
@@ -89,7 +194,13 @@ def test_a_checkpoint_that_was_not_pruned_has_no_report(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["{", "[]", "{}", json.dumps({"baseline_sha256": "../" * 21 + "x", "parent_sha256": "0" * 64})],
+    [
+        "{",
+        "[]",
+        "{}",
+        f'{{"baseline_sha256": "{"0" * 64}", "parent_sha256": NaN}}',
+        json.dumps({"baseline_sha256": "../" * 21 + "x", "parent_sha256": "0" * 64}),
+    ],
 )
 def test_a_report_that_somebody_damaged_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "a.safetensors"

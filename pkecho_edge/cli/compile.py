@@ -137,7 +137,12 @@ def compile_(
     pruning = (
         None
         if prune is None
-        else PruningOrder(prune, prune_scope, recipe=recovery_recipe(prune_steps))
+        else PruningOrder(
+            prune,
+            prune_scope,
+            round_to=targets.get(target).capabilities.round_to,
+            recipe=recovery_recipe(prune_steps),
+        )
     )
     options = targets.options_for(target, float_precision, threads, profile)
     pipeline.check_target(target, options)

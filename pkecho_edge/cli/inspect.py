@@ -21,16 +21,24 @@ __all__ = ["inspect_"]
 
 def inspect_(
     bundle: Annotated[Path, typer.Argument(help="A bundle, NAME.pkb.", metavar="BUNDLE")],
+    key: Annotated[
+        Path | None,
+        typer.Option(help="A public key, PATH.pub: require its signature.", metavar="PATH"),
+    ] = None,
     json: JsonOption = None,
     quiet: QuietOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Check every file of a bundle against its manifest and show what it says."""
+    """Check every file of a bundle against its manifest, its signature where a key is given, and
+    show what it says."""
     from rich.table import Table
 
     from pkecho_edge.bundle.reader import check_bundle
+    from pkecho_edge.bundle.signing import check_signature, read_public_key
 
+    public = None if key is None else read_public_key(key)
     opened = check_bundle(bundle)
+    comment = None if public is None else check_signature(opened, public)
     manifest = opened.manifest
     if json:
         from json import loads
@@ -62,3 +70,5 @@ def inspect_(
         files.add_row(entry.path, f"{entry.size:,}", entry.sha256[:16] + "…")
     console.print(files)
     console.print(f"[green]✓[/] all {len(manifest.all_files)} files match the manifest")
+    if public is not None:
+        console.print(f"[green]✓[/] signed with key {public.name}: {plain(comment or '')}")

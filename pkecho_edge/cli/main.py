@@ -21,9 +21,11 @@ from pkecho_edge.cli import (
     doctor,
     evaluate,
     inspect,
+    keygen,
     phantom,
     prune,
     quantize,
+    sign,
     targets,
     train,
     tune,
@@ -83,6 +85,8 @@ app.command("phantom")(phantom.phantom)
 app.add_typer(data.app, name="data")
 app.add_typer(bench.app, name="bench")
 app.command("inspect")(inspect.inspect_)
+app.command("keygen")(keygen.keygen)
+app.command("sign")(sign.sign)
 app.command("targets")(targets.targets_)
 app.command("doctor")(doctor.doctor)
 

@@ -56,7 +56,10 @@ def prune(
     ] = ["128"],  # noqa: B006 - typer copies it
     scope: ScopeOption = "global",
     importance: ImportanceOption = "magnitude",
-    round_to: RoundToOption = 8,
+    round_to: RoundToOption = None,
+    target: Annotated[
+        str, typer.Option(help="Whose widths to round to, and whose times scope latency takes.")
+    ] = "cpu",
     rounds: Annotated[
         int | None,
         typer.Option(help="Of pruning and recovery; default: more for higher ratios.", min=1),
@@ -79,14 +82,17 @@ def prune(
 
     An interrupted recovery goes on where it was when the same command is given again.
     """
+    from pkecho_edge import targets
     from pkecho_edge.files import write_atomically
     from pkecho_edge.lesson_source import LessonSource
     from pkecho_edge.model.checkpoint import default_checkpoint_path
-    from pkecho_edge.pruning_stage import load_lineaged, prune_checkpoint
+    from pkecho_edge.pruning_stage import check_scope, load_lineaged, prune_checkpoint
     from pkecho_edge.recovering import PruningOrder
     from pkecho_edge.stages import StageCache, default_cache
     from pkecho_edge.training.processes import chosen_device
 
+    check_scope(scope, target)
+    round_to = round_to or targets.get(target).capabilities.round_to
     order = PruningOrder(ratio, scope, importance, round_to, rounds, recovery_recipe(steps))
     sizes = list(dict.fromkeys(parse_size(text) for text in size))
     learns_on = chosen_device(device)

@@ -34,7 +34,8 @@ ImportanceOption = Annotated[
     str, typer.Option(help="What a channel is worth: magnitude, taylor or batchnorm.")
 ]
 RoundToOption = Annotated[
-    int, typer.Option(help="Widths become multiples of it.", min=1, max=64, show_default=True)
+    int | None,
+    typer.Option(help="Widths become multiples of it; default: the target's.", min=1, max=64),
 ]
 StepsOption = Annotated[
     int | None,

@@ -35,7 +35,7 @@ from pkecho_edge.cli.pruning_options import (
     StepsOption,
     recovery_recipe,
 )
-from pkecho_edge.errors import UsageError
+from pkecho_edge.errors import AccuracyGateFailed, UsageError
 
 if TYPE_CHECKING:
     from pkecho_edge.searching import TuneResult
@@ -105,6 +105,8 @@ def tune(
     Whatever was pruned, built or scored before is reused: an interrupted search goes on where it
     was when the same command is given again.
     """
+    from json import loads
+
     from pkecho_edge import searching, targets
     from pkecho_edge.calibration.calibration_set import CalibrationSet
     from pkecho_edge.cli.tune_table import TuneTable
@@ -127,36 +129,41 @@ def tune(
     calibrating, verifying, trial = clip_sources(data, phantoms, shape, clips, verify_clips)
     if data is None:  # more than a quantization is chosen on: candidates differ by less
         trial = sources.phantoms(TUNING_SEEDS[: scoring.SCORED_CLIPS], shape)
-    with TuneTable(quiet) as table:
-        result = searching.tune(
-            checkpoint or default_checkpoint_path(),
-            out,
-            calibration=calibrating,
-            verification=verifying,
-            trial=trial,
-            target=target,
-            budget=budget,
-            ratios=tried,
-            also=also or (),
-            mode=mode,
-            lessons=LessonSource(data, lesson_phantoms),
-            recipe=recovery_recipe(prune_steps),
-            scope=prune_scope,
-            precisions=() if auto else (float_precision,),
-            quantization_scheme=scheme,
-            rules=rules_of(rule),
-            options=options,
-            baseline=baseline,
-            calibration_clips=clips,
-            calibration_set=CalibrationSet.load(calibration) if calibration else None,
-            limits=load_gates(gates) if gates else DEFAULT_LIMITS,
-            seed=seed,
-            overwrite=overwrite,
-            observer=table,
-            on_scored=table.scored,
-        )
-        assert result.choice.chosen is not None
-        table.mark(result.choice.chosen.candidate)
+    try:
+        with TuneTable(quiet) as table:
+            result = searching.tune(
+                checkpoint or default_checkpoint_path(),
+                out,
+                calibration=calibrating,
+                verification=verifying,
+                trial=trial,
+                target=target,
+                budget=budget,
+                ratios=tried,
+                also=also or (),
+                mode=mode,
+                lessons=LessonSource(data, lesson_phantoms),
+                recipe=recovery_recipe(prune_steps),
+                scope=prune_scope,
+                precisions=() if auto else (float_precision,),
+                quantization_scheme=scheme,
+                rules=rules_of(rule),
+                options=options,
+                baseline=baseline,
+                calibration_clips=clips,
+                calibration_set=CalibrationSet.load(calibration) if calibration else None,
+                limits=load_gates(gates) if gates else DEFAULT_LIMITS,
+                seed=seed,
+                overwrite=overwrite,
+                observer=table,
+                on_scored=table.scored,
+            )
+            assert result.choice.chosen is not None
+            table.mark(result.choice.chosen.candidate)
+    except AccuracyGateFailed:
+        if json:  # what came closest is what one wants to see then
+            write_json(json, loads((out / "tune.json").read_text(encoding="utf-8")))
+        raise
     if not quiet:
         _tell(result, out, data)
     if json:

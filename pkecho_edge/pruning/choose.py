@@ -24,7 +24,7 @@ from pkecho_edge.pruning.cost import WidthCost, gmacs_cost
 from pkecho_edge.pruning.layers import ConvLayer, network_layers
 from pkecho_edge.pruning.places import outputs, widths_of, with_widths
 
-__all__ = ["SCOPES", "Chosen", "choose_widths", "network_gmacs"]
+__all__ = ["SCOPES", "Chosen", "check_reach", "choose_widths", "network_gmacs"]
 
 SCOPES = ("global", "per-layer", "latency")
 """Where channels go first: where they are worth least for their MACs, from every layer alike, or
@@ -58,17 +58,20 @@ def choose_widths(
     ratio: float,
     size: tuple[int, int],
     *,
+    whole: float | None = None,
     scope: str = "global",
     round_to: int = 8,
     cost: WidthCost | None = None,
 ) -> Chosen:
-    """The widths of a network that keeps at most 1 - `ratio` of the GMACs of `config`.
+    """The widths of a network that keeps at most 1 - `ratio` of the GMACs that it is of.
 
     Args:
         config: of the network to prune.
         worth: place -> what its channels are worth, [channels].
         ratio: share of the GMACs that goes, above 0 and below 1.
         size: (H, W) at which GMACs and cost count.
+        whole: GMACs that the ratio is of, for a network that was pruned in an earlier round; one
+            that is small enough already stays as it is. None for those of `config`.
         scope: of SCOPES.
         round_to: widths become multiples of it; one that is none may stay as it is.
         cost: of a layer in scope "latency"; None counts MACs.
@@ -76,25 +79,42 @@ def choose_widths(
     Raises:
         UsageError: a ratio or scope that there is not, or a ratio that leaves layers too narrow.
     """
+    if scope not in SCOPES:
+        raise UsageError(f"there is no scope {scope!r}", remedy=f"Use one of {', '.join(SCOPES)}")
+    check_reach(config, ratio, size, round_to, whole)
+    search = _Search(config, worth, size, round_to, cost or gmacs_cost(size))
+    budget = (1 - ratio) * (whole or search.gmacs(search.full))
+    narrower = search.uniform if scope == "per-layer" else search.greedy
+    widths = narrower(budget)
+    return Chosen(widths, search.gmacs(widths))
+
+
+def check_reach(
+    config: NetworkConfig,
+    ratio: float,
+    size: tuple[int, int],
+    round_to: int,
+    whole: float | None = None,
+) -> None:
+    """Refuse a ratio that no widths reach; see `choose_widths`, which asks this, too.
+
+    Raises:
+        UsageError: saying how far one can go.
+    """
     if not 0 < ratio < 1:  # false for NaN, too
         raise UsageError(
             f"ratio {ratio} is not between 0 and 1",
             remedy="A ratio of 0.5 removes half of the GMACs",
         )
-    if scope not in SCOPES:
-        raise UsageError(f"there is no scope {scope!r}", remedy=f"Use one of {', '.join(SCOPES)}")
-    search = _Search(config, worth, size, round_to, cost or gmacs_cost(size))
-    budget = (1 - ratio) * search.gmacs(widths_of(config))
-    narrower = search.uniform if scope == "per-layer" else search.greedy
-    widths = narrower(budget)
-    if widths is None:
-        least = search.gmacs(search.narrowest())
+    search = _Search(config, {}, size, round_to, gmacs_cost(size))
+    whole = whole or search.gmacs(search.full)
+    least = search.gmacs(search.narrowest())
+    if least > (1 - ratio) * whole:
         raise UsageError(
             f"ratio {ratio:g} is out of reach: with every layer at its narrowest "
-            f"{least:.2f} GMACs are left, and {budget:.2f} are wanted",
-            remedy=f"Use at most {1 - least / (budget / (1 - ratio)):.2f}",
+            f"{least:.2f} GMACs are left, and {(1 - ratio) * whole:.2f} are wanted",
+            remedy=f"Use at most {math.floor(100 * (1 - least / whole)) / 100:.2f}",
         )
-    return Chosen(widths, search.gmacs(widths))
 
 
 class _Search:
@@ -129,12 +149,13 @@ class _Search:
 
     def narrowest(self) -> dict[str, int]:
         """Every place at the least it keeps."""
-        return {place: self._least(width) for place, width in self.full.items()}
+        return self._allowed({place: self._least(width) for place, width in self.full.items()})
 
     def _least(self, width: int) -> int:
-        return min(width, max(_LEAST, self.round_to))
+        """The lowest multiple that is not below _LEAST, or the width itself."""
+        return min(width, math.ceil(_LEAST / self.round_to) * self.round_to)
 
-    def uniform(self, budget: float) -> dict[str, int] | None:
+    def uniform(self, budget: float) -> dict[str, int]:
         """The widest share of channels for all places alike that holds the budget."""
         for thousandths in range(1000, 0, -1):
             widths = self._allowed(
@@ -145,31 +166,41 @@ class _Search:
             )
             if self.gmacs(widths) <= budget:
                 return widths
-        return None
+        return self.narrowest()
 
     def _rounded(self, width: int, thousandths: int) -> int:
         return max(1, round(width * thousandths / 1000 / self.round_to)) * self.round_to
 
-    def greedy(self, budget: float) -> dict[str, int] | None:
+    def greedy(self, budget: float) -> dict[str, int]:
         """Step by step narrower where the least worth goes for the cost that it saves."""
         widths = dict(self.full)
-        while self.gmacs(widths) > budget:
-            best: tuple[float, str, int] | None = None
-            for place, width in widths.items():
-                narrower = self._step(width)
-                if narrower is None:
-                    continue
-                layers, changed = self.touching[place], {**widths, place: narrower}
-                saved = self._sum(self.cost, widths, layers)
-                saved -= self._sum(self.cost, changed, layers)
-                lost = self.kept[place][width] - self.kept[place][narrower]
-                price = self.weight[place] * lost / max(saved, 1e-12)
-                if best is None or price < best[0]:
-                    best = (price, place, narrower)
+        while self.gmacs(self._allowed(widths)) > budget:
+            offers = (self._offer(widths, place) for place in widths)
+            best = min((offer for offer in offers if offer is not None), default=None)
             if best is None:
-                return None
+                return self.narrowest()
             widths[best[1]] = best[2]
         return self._allowed(widths)
+
+    def _offer(self, widths: dict[str, int], place: str) -> tuple[float, str, int] | None:
+        """What the next step of a place costs in worth, the place, and its width then.
+
+        Measured times are not monotone: a narrower layer may take longer, and the next one less
+        again. So a step goes on to the first width that saves anything.
+        """
+        width, layers, narrower = widths[place], self.touching[place], self._step(widths[place])
+        if narrower is None:
+            return None
+        now = self._sum(self.cost, widths, layers)
+        last = narrower
+        saved = now - self._sum(self.cost, {**widths, place: last}, layers)
+        while saved <= 0 and (further := self._step(last)) is not None:
+            last = further
+            saved = now - self._sum(self.cost, {**widths, place: last}, layers)
+        if saved <= 0:
+            last = narrower  # nothing does; what goes last goes by MACs alone
+        lost = self.kept[place][width] - self.kept[place][last]
+        return (self.weight[place] * lost / max(saved, 1e-12), place, last)
 
     def _step(self, width: int) -> int | None:
         """The next multiple below a width; None where it is as narrow as it may be."""
@@ -178,11 +209,13 @@ class _Search:
 
     def _allowed(self, widths: dict[str, int]) -> dict[str, int]:
         """A bottleneck's layer 1 has a projection, which a stem as wide as it would take away."""
-        if BACKBONES[self.config.backbone].bottleneck and widths["stem"] == widths[outputs(0)]:
-            narrower = self._step(widths["stem"])
-            place = "stem" if narrower is not None else outputs(0)
-            widths = {**widths, place: narrower or widths[place] + self.round_to}
-        return widths
+        if not BACKBONES[self.config.backbone].bottleneck or widths["stem"] != widths[outputs(0)]:
+            return widths
+        wide = widths["stem"]
+        if (narrower := self._step(wide)) is not None:
+            return {**widths, "stem": narrower}
+        place = outputs(0) if wide < self.full[outputs(0)] else "stem"
+        return {**widths, place: min(wide + self.round_to, self.full[place])}
 
     @staticmethod
     def _sum(

@@ -68,6 +68,7 @@ class Capabilities:
         float_graphs: whether it compiles the graphs as they were before quantization, too.
         profile: the device that is meant where none is named; None where profiles say nothing.
         takes: "onnx", or "pt2" for torch.export programs, written in the options' float precision.
+        round_to: channels that its fastest layers take at once: pruned widths are a multiple of it.
     """
 
     precisions: tuple[str, ...]
@@ -79,6 +80,7 @@ class Capabilities:
     profile: str | None = None
     device_kit: bool = False
     takes: Literal["onnx", "pt2"] = "onnx"
+    round_to: int = 8
 
 
 @dataclass(frozen=True)

@@ -61,6 +61,7 @@ class TensorRt:
         float_graphs=True,
         profile="rtx",
         device_kit=True,
+        round_to=32,
     )
 
     def missing(self) -> str | None:

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pkecho_edge.errors import UnusableInput, UsageError
+from pkecho_edge.errors import CheckpointError, UnusableInput, UsageError
 from pkecho_edge.metrics.overlap import dice
 from pkecho_edge.model.checkpoint import load_checkpoint, save_checkpoint
 from pkecho_edge.model.network import PKEchoNet
@@ -75,7 +75,8 @@ class DistillationRecipe:
         area_weight: of the mask's area.
         truth_weight: of the Dice loss against ground truth, on the frames that have some.
         check_every: steps between two looks at the held-out lessons.
-        patience: looks without a better one, after which a run ends; 0 never ends it.
+        patience: share of the settled steps without a better look, after which a run ends; 0 never
+            ends it.
         precision: "bf16" autocasts the forward pass, "f32" does not, "auto" does where the
             processor computes in bfloat16.
         gradient_norm: gradients are scaled down to it.
@@ -99,7 +100,7 @@ class DistillationRecipe:
     area_weight: float = 1.0
     truth_weight: float = 0.1
     check_every: int = 200
-    patience: int = 8
+    patience: float = 0.5
     precision: str = "auto"
     gradient_norm: float = 5.0
     seed: int = 0
@@ -170,6 +171,7 @@ def distil(
     *,
     device: torch.device | None = None,
     resume: bool = True,
+    afresh: bool = False,
     on_step: Callable[[LessonStep], None] = lambda _: None,
 ) -> Distilled:
     """Let a network learn another one's answers.
@@ -181,12 +183,14 @@ def distil(
         recipe: how.
         out: folder for the state and the best network; made if it is missing.
         device: to learn on; None for the CPU.
-        resume: go on from `out/state.pt` where there is one of the same inputs.
+        resume: go on from `out/state.pt` where there is one.
+        afresh: begin anew where that state is damaged or of other inputs, rather than refuse it.
         on_step: hears of every step that this call takes.
 
     Raises:
         UnusableInput: there are no lessons, or none are held out.
-        UsageError: `out` cannot be written.
+        UsageError: `out` cannot be written, or (unless `afresh`) it holds a run on other inputs.
+        CheckpointError: the state there is damaged (unless `afresh`).
     """
     if not any(map(len, lessons)) or not any(map(len, held)):
         raise UnusableInput(
@@ -194,7 +198,7 @@ def distil(
             remedy="Give recordings of at least two patients",
         )
     run = _Run(student, lessons, held, recipe, device or torch.device("cpu"))
-    return run.finish(out, resume, on_step)
+    return run.finish(out, resume, afresh, on_step)
 
 
 @dataclass(frozen=True)
@@ -242,14 +246,20 @@ class _Run:
         self.settled = math.floor(recipe.steps * recipe.settle)
         self.diverged = False
 
-    def finish(self, out: Path, resume: bool, on_step: Callable[[LessonStep], None]) -> Distilled:
+    def finish(
+        self, out: Path, resume: bool, afresh: bool, on_step: Callable[[LessonStep], None]
+    ) -> Distilled:
         """Take the steps that are left; see `distil`."""
         inputs = self._inputs()
         before = agreement(self.student, self.held, self.device)
+        state = None
         if resume and (out / STATE).is_file():
-            self._restore(read_state(out / STATE, inputs))
-        else:
+            with suppress(*((CheckpointError, UsageError) if afresh else ())):
+                state = read_state(out / STATE, inputs)
+        if state is None:
             self._keep_best(out, before)
+        else:
+            self._restore(state)
         while self.step < self.recipe.steps and not (self._over() or self.diverged):
             loss = self._take_step()
             seen = None
@@ -265,7 +275,9 @@ class _Run:
 
     def _over(self) -> bool:
         """Whether patience has ended the run; only looks after settling count."""
-        return bool(self.recipe.patience) and self.since >= self.recipe.patience
+        recipe = self.recipe
+        patient = recipe.patience * (recipe.steps - self.settled)
+        return recipe.patience > 0 and self.since * recipe.check_every >= patient
 
     def _look(self, out: Path) -> float:
         """Agreement now; the best network is kept, and a broken one noticed."""
@@ -277,7 +289,7 @@ class _Run:
         if self.step > self.settled:
             # before, a network is scored by statistics that follow it: a bad look says nothing
             self.since += 1
-            self.diverged = seen < self.best_settled / _DIVERGED
+            self.diverged = seen < max(self.best, self.best_settled) / _DIVERGED
             self.best_settled = max(self.best_settled, seen)
         if seen > self.best and not self.diverged:
             self._keep_best(out, seen)

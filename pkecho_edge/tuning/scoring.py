@@ -95,19 +95,19 @@ def scored_clips(
 ) -> list[Clip]:
     """Clips to score on, SCORED_CLIPS at most; for mode "stream" they are sequences.
 
-    Of the trial source where it has enough patients for a gate, else of the calibration source's
-    patients that gave no calibration clip, else of all of those.
+    Of the trial source where it has enough patients for a gate, else of the calibration source's;
+    never of patients that gave a calibration clip.
 
     Raises:
         CalibrationError: none of them has enough patients with ground truth.
     """
     observer.start(f"{mode}: trial clips", SCORED_CLIPS)
     taken = {entry.patient for entry in used.entries}
-    for source, without in ((trial, set[str]()), (calibration, taken), (calibration, set[str]())):
+    for source in (trial, calibration):
         clips: list[Clip] = []
         with suppress(DatasetError):  # no such split
             for clip in replace(source, live=mode == "stream", skipped=[]):
-                if clip.patient not in without:
+                if clip.patient not in taken:
                     clips.append(clip)
                     observer.advance()
                 if len(clips) == SCORED_CLIPS:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,8 @@ from typing import Any
 
 import pytest
 from safetensors import safe_open
+
+from pkecho_edge.files import claimed_folder
 
 COMPILE = "compile network.safetensors --data data --size 96 --clips 2 --gates gates.toml"
 PRUNE = "prune network.safetensors --data data --size 96 --ratio 0.4"
@@ -116,6 +119,45 @@ def test_a_ratio_out_of_reach(refuses: Callable[..., str]) -> None:
     )
 
 
+def test_two_runs_do_not_share_a_recovery(
+    world: Path, refuses: Callable[..., str], typed: Callable[[str], Any]
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pkecho_edge.recovering.distil", interrupted)
+        assert typed(f"{PRUNE} --steps 3 --out small.safetensors").code == 130
+    (state,) = (world / "cache" / "recoveries").iterdir()
+    with claimed_folder(state):
+        line = f"{PRUNE} --steps 3 --out small.safetensors"
+        refuses(line, 2, "another run recovers this network", case="two runs of one recovery")
+    assert typed(f"{PRUNE} --steps 3 --out small.safetensors").code == 0
+    assert not state.exists()
+
+
+def test_a_baseline_that_differs_in_more_than_widths(
+    world: Path, refuses: Callable[..., str]
+) -> None:
+    """A note can be written by anybody."""
+    from dataclasses import replace
+
+    from pkecho_edge.model.checkpoint import load_checkpoint, save_checkpoint
+    from pkecho_edge.model.network import PKEchoNet
+
+    digest = hashlib.sha256((world / "network.safetensors").read_bytes()).hexdigest()
+    config = load_checkpoint(world / "network.safetensors").config
+    note = json.dumps({"baseline_sha256": digest, "parent_sha256": digest})
+    short = PKEchoNet(replace(config, frames=4)).eval()
+    save_checkpoint(short, world / "short.safetensors", notes={"pruning": note})
+    refuses(
+        "prune short.safetensors --data data --size 96 --steps 2 --baseline network.safetensors",
+        7,
+        "differs from its baseline in more than widths",
+        case="pruning note of another network",
+    )
+
+
 def test_recordings_that_are_none(refuses: Callable[..., str], world: Path) -> None:
     (world / "empty").mkdir()
     refuses(
@@ -134,6 +176,7 @@ def test_recordings_that_are_none(refuses: Callable[..., str], world: Path) -> N
         ("--rounds 9", "9 rounds"),
         ("--size 100", "not possible"),
         ("--device tpu", "tpu"),
+        ("--target onnxruntime --scope latency", "as target cpu runs them, not onnxruntime"),
     ],
 )
 def test_options_that_there_are_not(refuses: Callable[..., str], options: str, says: str) -> None:

@@ -71,6 +71,17 @@ def test_a_search_ends_with_a_bundle_a_picture_and_a_reason(place: Path, typed: 
         assert "(reused)" in last
 
 
+def test_where_nothing_fits_the_figures_are_written_all_the_same(place: Path, typed: Any) -> None:
+    line = TUNE.replace("--ratios 0.3,0.99", "--ratios 0.3")
+    outcome = typed(f"{line} --min-fps 1e9 --json figures.json --out slow")
+
+    assert outcome.code == 3
+    document = json.loads((place / "figures.json").read_text())
+    assert document == json.loads((place / "slow" / "tune.json").read_text())
+    assert document["bundle"] is None
+    assert all("frames/s" in row["breaks"][0] for row in document["candidates"])
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [
@@ -83,6 +94,7 @@ def test_a_search_ends_with_a_bundle_a_picture_and_a_reason(place: Path, typed: 
         ("--mode live", "there is no mode 'live'"),
         ("--float-precision int4", "unknown float precision 'int4'"),
         ("--target jetson", "timed on their device"),
+        ("--target onnxruntime --prune-scope latency", "as target cpu runs them, not onnxruntime"),
         ("--target abacus", "unknown target 'abacus'"),
         ("--rule guess", "range rule"),
     ],

@@ -85,7 +85,53 @@ def test_a_ratio_out_of_reach_says_how_far_one_can_go(scope: str) -> None:
         choose_widths(config, equal(config), 0.999, SIZE, scope=scope)
 
     most = float(refused.value.remedy.removeprefix("Use at most "))
-    choose_widths(config, equal(config), most - 0.005, SIZE, scope=scope)
+    choose_widths(config, equal(config), most, SIZE, scope=scope)
+    with pytest.raises(UsageError, match="out of reach"):
+        choose_widths(config, equal(config), most + 0.01, SIZE, scope=scope)
+
+
+@pytest.mark.parametrize("round_to", [1, 5, 8, 16, 64])
+@pytest.mark.parametrize("backbone", ["resnet18", "resnet50"])
+@pytest.mark.parametrize("scope", SCOPES)
+def test_what_is_said_to_be_in_reach_is(scope: str, backbone: str, round_to: int) -> None:
+    config = NetworkConfig(backbone=backbone)
+    with pytest.raises(UsageError, match="out of reach") as refused:
+        choose_widths(config, equal(config), 0.999, SIZE, scope=scope, round_to=round_to)
+
+    most = float(refused.value.remedy.removeprefix("Use at most "))
+    found = choose_widths(config, equal(config), most, SIZE, scope=scope, round_to=round_to)
+
+    full = widths_of(config)
+    assert found.gmacs <= (1 - most) * network_gmacs(config, full, SIZE) + 1e-9
+    for place, width in found.widths.items():
+        assert width == full[place] or (width < full[place] and width % round_to == 0)
+
+
+def test_a_network_that_is_small_enough_stays_as_it_is() -> None:
+    config = NetworkConfig()
+    once = choose_widths(config, equal(config), 0.5, SIZE)
+    smaller = with_widths(config, once.widths)
+    whole = network_gmacs(config, widths_of(config), SIZE)
+
+    again = choose_widths(smaller, equal(smaller), 0.5, SIZE, whole=whole)
+
+    assert again.widths == once.widths
+
+
+def test_a_width_that_takes_longer_does_not_bar_the_way() -> None:
+    """A layer of 480 to 504 channels takes as long as one of 512; of 472 it takes half."""
+    config = NetworkConfig()
+    macs = gmacs_cost(SIZE)
+
+    def jagged(layer: ConvLayer, inputs: int, outputs: int) -> float:
+        plain = macs(layer, inputs, outputs)
+        if layer.outputs != "inner.3.1.0":
+            return 0.01 * plain
+        return 10.0 * (0.5 if outputs <= 472 else 1 + outputs % 8 + (outputs < 512))
+
+    found = choose_widths(config, equal(config), 0.05, SIZE, scope="latency", cost=jagged)
+
+    assert found.widths["inner.3.1.0"] <= 472
 
 
 def test_a_grid_is_exact_on_its_points_and_linear_between() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from pkecho_edge import recovering
 from pkecho_edge.data.clip import Clip
 from pkecho_edge.errors import UnusableInput, UsageError
 from pkecho_edge.model.configuration import NetworkConfig, Widths
@@ -149,9 +151,29 @@ def test_patience_ends_a_run_that_no_longer_improves(
     lessons: Lessons, held: Lessons, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(distillation, "agreement", lambda *_: 50.0)
-    recipe = replace(QUICK, steps=100, check_every=1, patience=3, settle=0.02)
+    recipe = replace(QUICK, steps=20, settle=0.5, check_every=1, patience=0.3)
 
-    assert distil(fresh(), [lessons], [held], recipe, tmp_path).steps == 5
+    assert distil(fresh(), [lessons], [held], recipe, tmp_path).steps == 13  # three of ten
+
+
+def test_the_default_patience_can_end_a_short_run() -> None:
+    """Of a recovery's last round there are few looks; they must be enough to tell."""
+    recipe = DistillationRecipe()
+    last = math.floor(recipe.steps * recovering._LAST_SHARE)
+    settled = last - math.floor(last * recipe.settle)
+    assert 2 * recipe.check_every < recipe.patience * settled + recipe.check_every < settled
+
+
+def test_a_network_that_answers_nothing_any_more_has_diverged(
+    lessons: Lessons, held: Lessons, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its weights are finite, but every mask is empty."""
+    looks = iter([50.0, 70.0, 0.0, 0.0])
+    monkeypatch.setattr(distillation, "agreement", lambda *_: next(looks))
+
+    learned = distil(fresh(), [lessons], [held], QUICK, tmp_path)
+
+    assert (learned.diverged, learned.agreement, learned.steps) == (True, 70.0, 8)
 
 
 def test_a_run_that_falls_apart_gives_back_the_best(
