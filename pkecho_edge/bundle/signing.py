@@ -137,7 +137,9 @@ def _read_secret_key(path: Path) -> SecretKey:
         ) from error
     if os.name == "posix" and mode & 0o077:
         raise UsageError(
-            f"can be read by others (mode {mode:o})", path=path, remedy=f"chmod 600 {path.name}"
+            f"can be read by others (mode {mode:o})",
+            path=path,
+            remedy=f"Run: chmod 600 {path.name}",
         )
     try:
         return SecretKey.from_text(text)

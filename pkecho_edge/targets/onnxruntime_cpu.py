@@ -32,7 +32,7 @@ class OnnxRuntimeCpu:
 
     name = "onnxruntime"
     capabilities = Capabilities(
-        precisions=("int8", "f32"), scheme="onnxruntime", opset=21, portable=True, round_to=16
+        precisions=("int8", "f32"), scheme="onnxruntime", opset=21, portable=True
     )
 
     def missing(self) -> str | None:

@@ -44,7 +44,6 @@ class OpenVinoCpu:
         scheme="cpu" if sums_products_exactly() else "cpu-avx2",
         opset=21,
         portable=True,
-        round_to=16,
     )
 
     def missing(self) -> str | None:

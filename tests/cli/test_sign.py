@@ -96,7 +96,9 @@ def test_a_damaged_bundle_is_not_signed(signed: Path, refuses: Refuses) -> None:
 def test_a_key_that_others_can_read_is_refused(signed: Path, refuses: Refuses) -> None:
     (signed / "keys" / "release").chmod(0o644)
     line = "sign heart.pkb --key keys/release"
-    refuses(line, 2, "can be read by others (mode 644). chmod 600", case="secret key open to all")
+    refuses(
+        line, 2, "can be read by others (mode 644). Run: chmod 600", case="secret key open to all"
+    )
 
 
 def test_a_key_is_never_overwritten(signed: Path, refuses: Refuses) -> None:
