@@ -163,8 +163,6 @@ class Search:
     def _pruned(self, unpruned: Source, candidate: Candidate) -> Source:
         if not candidate.ratio:
             return unpruned
-        from pkecho_edge.training.processes import chosen_device
-
         pruning = self.plan.pruning
         found = prune_checkpoint(
             unpruned.network,
@@ -179,7 +177,6 @@ class Search:
             self.stages,
             _Named(self.observer, candidate.network),
             options=self.plan.options,
-            device=chosen_device("auto"),
         )
         return Source(found.path, None, load_lineaged(found.path, unpruned.baseline, self.stages))
 

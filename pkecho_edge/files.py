@@ -8,6 +8,7 @@ is how the next run tells what a dead one abandoned from what a living one is fi
 from __future__ import annotations
 
 import glob
+import hashlib
 import os
 import shutil
 import sys
@@ -22,10 +23,12 @@ __all__ = [
     "atomic_file",
     "claimed_folder",
     "exclusive_folder",
+    "feed_digest",
     "scratch_folder",
     "write_atomically",
 ]
 
+_PIECE = 1 << 20
 _PARTIAL = ".partial"
 _WRITING = ".pkecho.writing"
 _SCRATCH = ".pkecho.partial"
@@ -44,6 +47,17 @@ def write_atomically(path: Path, data: bytes) -> None:
     """
     with atomic_file(path) as file:
         file.write(data)
+
+
+def feed_digest(digest: hashlib._Hash, path: Path) -> None:
+    """Hash a file's bytes, read in pieces.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        while piece := file.read(_PIECE):
+            digest.update(piece)
 
 
 @contextmanager

@@ -23,6 +23,7 @@ from pkecho_edge.data.phantom import PhantomSpec, draw_spec, rendered, rendered_
 from pkecho_edge.data.recording import Recording
 from pkecho_edge.data.standard import TRAINING_SEEDS, TUNING_SEEDS
 from pkecho_edge.errors import DatasetError, UsageError
+from pkecho_edge.files import feed_digest
 from pkecho_edge.processors import allowed_cores
 
 __all__ = ["HELD_OUT", "LessonSource", "lesson_windows"]
@@ -247,9 +248,7 @@ def _content_sha256(root: Path) -> str:
         for path in paths:
             digest.update(os.fsencode(path.relative_to(root)))
             digest.update(f"\0{path.stat().st_size}\n".encode())
-            with path.open("rb") as file:
-                while block := file.read(1 << 20):
-                    digest.update(block)
+            feed_digest(digest, path)
     except OSError as error:
         raise DatasetError(
             f"cannot be read ({error.strerror})", path=path, remedy="Check its permissions"

@@ -144,8 +144,6 @@ def compile(
         check_apart(chosen, verification)
         trial_clips = trial_clips_of(trial, rest, clips)
         if pruning is not None:
-            from pkecho_edge.training.processes import chosen_device
-
             pruned = prune_checkpoint(
                 origin,
                 pruning,
@@ -154,7 +152,6 @@ def compile(
                 stages,
                 observer,
                 options=options,
-                device=chosen_device("auto"),
             )
             origin = load_lineaged(pruned.path, baseline, stages)
         network = origin.network

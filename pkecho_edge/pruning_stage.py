@@ -125,7 +125,7 @@ def prune_checkpoint(
         stages: where finished stages are kept.
         observer: hears about progress.
         options: of the engine whose layers are timed, for scope "latency"; None for the defaults.
-        device: to learn on; None for the CPU.
+        device: to learn on; None for CUDA where there is some, else the CPU.
 
     Raises:
         UsageError: a ratio out of reach, or an impossible size.
@@ -134,6 +134,7 @@ def prune_checkpoint(
     """
     from pkecho_edge.lowering.clip_graph import check_size
     from pkecho_edge.pruning.choose import check_reach
+    from pkecho_edge.training.processes import chosen_device
 
     for size in sizes:
         check_size(size)
@@ -167,7 +168,7 @@ def prune_checkpoint(
                 sizes[0],
                 state,
                 cost=None if table is None else table[1],
-                device=device,
+                device=device or chosen_device("auto"),
                 observer=observer,
             )
         report = PruningReport(

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pkecho_edge.bundle.strict_json import parse_json
 from pkecho_edge.errors import CheckpointError, UsageError
 from pkecho_edge.pruning.choose import SCOPES
 from pkecho_edge.stages import Observer
@@ -148,21 +149,19 @@ def read_report(path: Path) -> dict[str, Any] | None:
     if text is None:
         return None
     try:
-        report = json.loads(text, parse_constant=_refuse)
+        report = parse_json(text)
+        if not isinstance(report, dict):
+            raise ValueError("it is no object")
         shas = [report[name] for name in ("baseline_sha256", "parent_sha256")]
-        if not all(re.fullmatch("[0-9a-f]{64}", sha) for sha in shas):
+        if not all(re.fullmatch("[0-9a-f]{64}", str(sha)) for sha in shas):
             raise ValueError("a hash is none")
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError) as error:
         raise CheckpointError(
             f"what it says of its pruning cannot be read ({error})",
             path=path,
             remedy="Prune the baseline again",
         ) from error
     return dict(report)
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is no JSON")
 
 
 def round_ratios(ratio: float, rounds: int | None) -> tuple[float, ...]:

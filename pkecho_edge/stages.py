@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Protocol
 
 from pkecho_edge.errors import UsageError
-from pkecho_edge.files import scratch_folder, write_atomically
+from pkecho_edge.files import feed_digest, scratch_folder, write_atomically
 
 __all__ = ["Observer", "SilentObserver", "StageCache", "StageResult", "default_cache"]
 __all__ += ["package_sha256"]
@@ -200,7 +200,5 @@ def _hashes(folder: Path) -> dict[str, str]:
 
 def _sha256(path: Path) -> str:
     digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
+    feed_digest(digest, path)
     return digest.hexdigest()

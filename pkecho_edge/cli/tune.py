@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -105,8 +107,6 @@ def tune(
     Whatever was pruned, built or scored before is reused: an interrupted search goes on where it
     was when the same command is given again.
     """
-    from json import loads
-
     from pkecho_edge import searching, targets
     from pkecho_edge.calibration.calibration_set import CalibrationSet
     from pkecho_edge.cli.tune_table import TuneTable
@@ -129,46 +129,54 @@ def tune(
     calibrating, verifying, trial = clip_sources(data, phantoms, shape, clips, verify_clips)
     if data is None:  # more than a quantization is chosen on: candidates differ by less
         trial = sources.phantoms(TUNING_SEEDS[: scoring.SCORED_CLIPS], shape)
-    try:
-        with TuneTable(quiet) as table:
-            result = searching.tune(
-                checkpoint or default_checkpoint_path(),
-                out,
-                calibration=calibrating,
-                verification=verifying,
-                trial=trial,
-                target=target,
-                budget=budget,
-                ratios=tried,
-                also=also or (),
-                mode=mode,
-                lessons=LessonSource(data, lesson_phantoms),
-                recipe=recovery_recipe(prune_steps),
-                scope=prune_scope,
-                precisions=() if auto else (float_precision,),
-                quantization_scheme=scheme,
-                rules=rules_of(rule),
-                options=options,
-                baseline=baseline,
-                calibration_clips=clips,
-                calibration_set=CalibrationSet.load(calibration) if calibration else None,
-                limits=load_gates(gates) if gates else DEFAULT_LIMITS,
-                seed=seed,
-                overwrite=overwrite,
-                observer=table,
-                on_scored=table.scored,
-            )
-            assert result.choice.chosen is not None
-            table.mark(result.choice.chosen.candidate)
-    except AccuracyGateFailed:
-        if json:  # what came closest is what one wants to see then
-            write_json(json, loads((out / "tune.json").read_text(encoding="utf-8")))
-        raise
+    with _told_all_the_same(json, out), TuneTable(quiet) as table:
+        result = searching.tune(
+            checkpoint or default_checkpoint_path(),
+            out,
+            calibration=calibrating,
+            verification=verifying,
+            trial=trial,
+            target=target,
+            budget=budget,
+            ratios=tried,
+            also=also or (),
+            mode=mode,
+            lessons=LessonSource(data, lesson_phantoms),
+            recipe=recovery_recipe(prune_steps),
+            scope=prune_scope,
+            precisions=() if auto else (float_precision,),
+            quantization_scheme=scheme,
+            rules=rules_of(rule),
+            options=options,
+            baseline=baseline,
+            calibration_clips=clips,
+            calibration_set=CalibrationSet.load(calibration) if calibration else None,
+            limits=load_gates(gates) if gates else DEFAULT_LIMITS,
+            seed=seed,
+            overwrite=overwrite,
+            observer=table,
+            on_scored=table.scored,
+        )
+        assert result.choice.chosen is not None
+        table.mark(result.choice.chosen.candidate)
     if not quiet:
         _tell(result, out, data)
     if json:
         write_json(json, result.document)
     check_gates(result.verification.gates, path=result.bundle.path / "reports" / "report.json")
+
+
+@contextmanager
+def _told_all_the_same(json: Path | None, out: Path) -> Iterator[None]:
+    """Writes --json where nothing fits, too: what came closest is what one wants to see then."""
+    from json import loads
+
+    try:
+        yield
+    except AccuracyGateFailed:
+        if json:
+            write_json(json, loads((out / "tune.json").read_text(encoding="utf-8")))
+        raise
 
 
 def parse_ratios(text: str) -> list[float]:

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from pkecho_edge.errors import CheckpointError
-from pkecho_edge.files import write_atomically
+from pkecho_edge.files import feed_digest, write_atomically
 from pkecho_edge.model.configuration import NetworkConfig
 from pkecho_edge.model.network import PKEchoNet
 from pkecho_edge.model.recognition import advice, describe, difference, recognise
@@ -54,9 +54,7 @@ def checkpoint_sha256(path: Path | str) -> str:
     digest = hashlib.sha256()
     _require_regular(Path(path))
     try:
-        with Path(path).open("rb") as file:
-            while piece := file.read(1 << 20):
-                digest.update(piece)
+        feed_digest(digest, Path(path))
     except OSError as error:
         raise CheckpointError(
             f"cannot be read ({error.strerror})", path=path, remedy="Check the path"

@@ -81,40 +81,20 @@ def choose_widths(
     """
     if scope not in SCOPES:
         raise UsageError(f"there is no scope {scope!r}", remedy=f"Use one of {', '.join(SCOPES)}")
-    check_reach(config, ratio, size, round_to, whole)
     search = _Search(config, worth, size, round_to, cost or gmacs_cost(size))
-    budget = (1 - ratio) * (whole or search.gmacs(search.full))
+    budget = search.budget(ratio, whole)
     narrower = search.uniform if scope == "per-layer" else search.greedy
     widths = narrower(budget)
     return Chosen(widths, search.gmacs(widths))
 
 
-def check_reach(
-    config: NetworkConfig,
-    ratio: float,
-    size: tuple[int, int],
-    round_to: int,
-    whole: float | None = None,
-) -> None:
+def check_reach(config: NetworkConfig, ratio: float, size: tuple[int, int], round_to: int) -> None:
     """Refuse a ratio that no widths reach; see `choose_widths`, which asks this, too.
 
     Raises:
         UsageError: saying how far one can go.
     """
-    if not 0 < ratio < 1:  # false for NaN, too
-        raise UsageError(
-            f"ratio {ratio} is not between 0 and 1",
-            remedy="A ratio of 0.5 removes half of the GMACs",
-        )
-    search = _Search(config, {}, size, round_to, gmacs_cost(size))
-    whole = whole or search.gmacs(search.full)
-    least = search.gmacs(search.narrowest())
-    if least > (1 - ratio) * whole:
-        raise UsageError(
-            f"ratio {ratio:g} is out of reach: with every layer at its narrowest "
-            f"{least:.2f} GMACs are left, and {(1 - ratio) * whole:.2f} are wanted",
-            remedy=f"Use at most {math.floor(100 * (1 - least / whole)) / 100:.2f}",
-        )
+    _Search(config, {}, size, round_to, gmacs_cost(size)).budget(ratio, None)
 
 
 class _Search:
@@ -146,6 +126,23 @@ class _Search:
     def gmacs(self, widths: Mapping[str, int]) -> float:
         """Of a clip; what no width changes was counted once."""
         return self.config.frames * (self.fixed + self._sum(self.macs, widths, self.layers))
+
+    def budget(self, ratio: float, whole: float | None) -> float:
+        """GMACs that may stay; raises UsageError for a ratio that no widths reach."""
+        if not 0 < ratio < 1:  # false for NaN, too
+            raise UsageError(
+                f"ratio {ratio} is not between 0 and 1",
+                remedy="A ratio of 0.5 removes half of the GMACs",
+            )
+        whole = whole or self.gmacs(self.full)
+        budget, least = (1 - ratio) * whole, self.gmacs(self.narrowest())
+        if least > budget:
+            raise UsageError(
+                f"ratio {ratio:g} is out of reach: with every layer at its narrowest "
+                f"{least:.2f} GMACs are left, and {budget:.2f} are wanted",
+                remedy=f"Use at most {math.floor(100 * (1 - least / whole)) / 100:.2f}",
+            )
+        return budget
 
     def narrowest(self) -> dict[str, int]:
         """Every place at the least it keeps."""

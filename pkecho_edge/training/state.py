@@ -80,8 +80,7 @@ def read_state(path: Path, inputs: dict[str, Any]) -> RunState:
         state = RunState(**values)
     except (
         OSError, RuntimeError, ValueError, TypeError, KeyError, AttributeError, EOFError,
-        IndexError,
-        pickle.UnpicklingError,
+        IndexError, pickle.UnpicklingError,
     ) as error:  # fmt: skip
         raise CheckpointError(
             f"the state cannot be read ({type(error).__name__})",

@@ -236,8 +236,9 @@ def _drift(mode: str, accuracy: AccuracyResult) -> TrialDrift:
     gates = evaluate_gates(mode, accuracy, None, _NO_LIMIT)
     faults = tuple(gate.reason or str(gate) for gate in gates if gate.passed is False)
     drift = accuracy.drift
-    further = 0.0 - drift.hd95_px.low
-    return TrialDrift(drift.dsc.mean, drift.dsc.high, drift.ef.high, further, faults)
+    return TrialDrift(
+        drift.dsc.mean, drift.dsc.high, drift.ef.high, drift.hd95_px_worse_end, faults
+    )
 
 
 def _key(mode: str, clips: Sequence[Clip], baseline_sha256: str) -> str:

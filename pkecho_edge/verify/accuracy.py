@@ -109,6 +109,12 @@ class Drift:
     hd95_px: Summary
     ef: Summary
 
+    @property
+    def hd95_px_worse_end(self) -> float:
+        """How far the engine's border is off more than the baseline's, at the end of the 95 %
+        interval at which it is worse; above 0 it is worse."""
+        return 0.0 - self.hd95_px.low
+
 
 @dataclass(frozen=True)
 class Agreement:

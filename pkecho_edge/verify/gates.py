@@ -204,7 +204,7 @@ def _measured(
         return _worse_end(drift.ef, drift.ef.high, "no clip with an EF on both sides")
     if name == "hd95_drift":
         return _worse_end(
-            drift.hd95_px, 0.0 - drift.hd95_px.low, "no frame with an HD95 on both sides"
+            drift.hd95_px, drift.hd95_px_worse_end, "no frame with an HD95 on both sides"
         )
     if name == "dsc_drift_worst_clip":
         return drift.dsc.worst, "" if drift.dsc.n_clips else _NO_TRUTH
