@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
+# OpenVINO and NNCF send usage data, unless somebody has said no, from a forked process that can
+# hang for ever when a program ends. Without this module they do not.
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type] # None: not importable
+
 __all__ = [
     "Clip",
     "NetworkConfig",

@@ -23,6 +23,21 @@ def test_every_public_name_resolves_and_is_documented(name: str) -> None:
     assert inspect.getdoc(value)
 
 
+def test_nothing_tells_anybody_that_it_is_used() -> None:
+    pytest.importorskip("openvino")
+    program = (
+        "import pkecho_edge, openvino\n"
+        "from openvino.tools.ovc import convert_impl, telemetry_utils\n"
+        "print(convert_impl.tm.__name__, telemetry_utils.tm.__name__)\n"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=True
+    )
+
+    assert done.stdout.split() == ["openvino.tools.ovc.telemetry_stub"] * 2
+
+
 def test_the_names_users_rely_on_are_public() -> None:
     promised = {"load_checkpoint", "compile", "verify", "open_bundle"}
 
