@@ -177,7 +177,35 @@ class _Search:
             if best is None:
                 return self.narrowest()
             widths[best[1]] = best[2]
-        return self._allowed(widths)
+        return self._filled(self._allowed(widths), budget)
+
+    def _filled(self, widths: dict[str, int], budget: float) -> dict[str, int]:
+        """Wider again, where most worth comes back for its cost, as long as the budget holds.
+
+        The last of the greedy steps may have been a large one: by measured times whole ranges of
+        widths cost the same, and a place gives up such a range at once.
+        """
+        while offers := [
+            offer
+            for place, width in widths.items()
+            if (offer := self._return(widths, place, width, budget)) is not None
+        ]:
+            _, place, wider = max(offers)
+            widths = {**widths, place: wider}
+        return widths
+
+    def _return(
+        self, widths: dict[str, int], place: str, width: int, budget: float
+    ) -> tuple[float, str, int] | None:
+        """What a place's next multiple would bring for its cost, the place, and its width then."""
+        wider = min((width // self.round_to + 1) * self.round_to, self.full[place])
+        grown = {**widths, place: wider}
+        if wider == width or self._allowed(grown) != grown or self.gmacs(grown) > budget:
+            return None
+        layers = self.touching[place]
+        added = self._sum(self.cost, grown, layers) - self._sum(self.cost, widths, layers)
+        won = self.kept[place][wider] - self.kept[place][width]
+        return (self.weight[place] * won / max(added, 1e-12), place, wider)
 
     def _offer(self, widths: dict[str, int], place: str) -> tuple[float, str, int] | None:
         """What the next step of a place costs in worth, the place, and its width then.

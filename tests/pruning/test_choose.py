@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
@@ -132,6 +134,22 @@ def test_a_width_that_takes_longer_does_not_bar_the_way() -> None:
     found = choose_widths(config, equal(config), 0.05, SIZE, scope="latency", cost=jagged)
 
     assert found.widths["inner.3.1.0"] <= 472
+
+
+def test_what_a_large_last_step_took_too_much_comes_back() -> None:
+    """Where whole ranges of widths take as long, a place gives up a range at once."""
+    config = NetworkConfig()
+    macs = gmacs_cost(SIZE)
+    whole = network_gmacs(config, widths_of(config), SIZE)
+
+    def in_ranges(layer: ConvLayer, inputs: int, outputs: int) -> float:
+        return macs(layer, 64 * math.ceil(inputs / 64), 64 * math.ceil(outputs / 64))
+
+    for ratio in (0.5, 0.6, 0.7, 0.8):
+        found = choose_widths(
+            config, equal(config), ratio, SIZE, scope="latency", round_to=16, cost=in_ranges
+        )
+        assert 0.97 * (1 - ratio) * whole < found.gmacs <= (1 - ratio) * whole
 
 
 def test_a_grid_is_exact_on_its_points_and_linear_between() -> None:
