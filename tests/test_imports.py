@@ -31,7 +31,7 @@ LAYERS = (
     ("measuring",),
     ("merging",),
     ("provenance",),
-    ("pipeline", "quantizing", "bench"),
+    ("pipeline", "quantizing", "bench", "firmware_kit"),
     ("candidates",),
     ("searching",),
     ("cli",),

@@ -20,6 +20,7 @@ from pkecho_edge.cli import (
     demo,
     doctor,
     evaluate,
+    firmware,
     inspect,
     keygen,
     phantom,
@@ -87,6 +88,7 @@ app.add_typer(bench.app, name="bench")
 app.command("inspect")(inspect.inspect_)
 app.command("keygen")(keygen.keygen)
 app.command("sign")(sign.sign)
+app.add_typer(firmware.app, name="firmware")
 app.command("targets")(targets.targets_)
 app.command("doctor")(doctor.doctor)
 

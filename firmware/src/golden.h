@@ -1,0 +1,26 @@
+// Golden vectors: frames, and the results that they gave when the bundle was built. The format is
+// that of pkecho_edge/bundle/golden.py.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "bundle.h"
+
+namespace pkecho {
+
+// Views of a bundle's verified bytes, not aligned; they live as long as the bundle.
+struct Golden {
+    int frames_count = 0;             // T
+    size_t pixels = 0;                // of a frame, H * W
+    float threshold = 0;              // on logits
+    const uint8_t *frames = nullptr;  // u8 [T, 1, H, W]
+    const uint8_t *logits = nullptr;  // f32 [T, 1, H, W], little endian
+    const uint8_t *masks = nullptr;   // bool [T, H, W]
+};
+
+// The vectors of a mode, checked as Python's GoldenVectors checks them: shapes that fit the manifest,
+// masks and areas that follow from the logits. Throws Failure, PKECHO_NO_GOLDEN.
+Golden read_golden(const Bundle &bundle, const std::string &mode);
+
+}  // namespace pkecho
