@@ -6,7 +6,7 @@
     ├── SpeedGateFailed             4  the engine is slower than a gate allows
     ├── EnvironmentMismatch         5  built for X, this is Y
     │   └── MissingDependency       5  a package is not installed
-    ├── IntegrityError              6  a hash, a signature or the file list does not match
+    ├── IntegrityError              6  a hash, a signature or the file list does not match; too old
     ├── UnusableInput               7  an input file cannot be used
     │   ├── CheckpointError         7  a checkpoint that cannot be loaded
     │   ├── RecordingError          7  a video or its labels that cannot be read
@@ -91,7 +91,7 @@ class MissingDependency(EnvironmentMismatch):
 
 
 class IntegrityError(PkechoEdgeError):
-    """A bundle's bytes are not the ones its manifest lists."""
+    """A bundle's bytes are not the ones its manifest lists, or it is older than is accepted."""
 
     exit_code = 6
 

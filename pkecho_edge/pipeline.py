@@ -21,6 +21,7 @@ from pkecho_edge.building import build_engines
 from pkecho_edge.bundle.engine_entry import MODES
 from pkecho_edge.bundle.golden import GoldenVectors
 from pkecho_edge.bundle.layout import DEVICE, GOLDEN, MODEL, REPORTS, enclosing_bundle
+from pkecho_edge.bundle.manifest import MAX_SECURITY_VERSION
 from pkecho_edge.bundle.reader import Bundle
 from pkecho_edge.bundle.writer import add_engine, finish, staging
 from pkecho_edge.calibration.calibration_set import CalibrationSet
@@ -87,6 +88,7 @@ def compile(
     options: CompileOptions | None = None,
     limits: Mapping[str, float] = DEFAULT_LIMITS,
     seed: int = 0,
+    security_version: int = 1,
     overwrite: bool = False,
     cache: Path | None = None,
     observer: Observer | None = None,
@@ -112,6 +114,7 @@ def compile(
         options: precision and threads of the engine, and the device; None for the target's own.
         limits: of the gates.
         seed: of the choice of calibration clips.
+        security_version: of the bundle; no stage depends on it.
         overwrite: replace an existing bundle.
         cache: of finished stages; None for the user's.
         observer: hears about progress.
@@ -123,12 +126,14 @@ def compile(
 
     A failed gate is no exception: it stands in the result, and the bundle is written with it.
     """
+    from pkecho_edge.model.checkpoint import read_notes
     from pkecho_edge.pruning_stage import check_scope, load_lineaged, prune_checkpoint
 
     observer = observer or SilentObserver()
     stages = StageCache(cache or default_cache())
     options = options or targets.options_for(target)
     modes = _checked_modes(modes)
+    _check_security_version(security_version)
     check_target(target, options)
     if pruning is not None:
         check_scope(pruning.scope, target)
@@ -155,7 +160,18 @@ def compile(
             )
             origin = load_lineaged(pruned.path, baseline, stages)
         network = origin.network
-        order = Order(origin, chosen, target, options, limits, seed)
+        order = Order(
+            origin,
+            chosen,
+            target,
+            options,
+            limits,
+            seed,
+            sources=tuple(sorted({clip.source for clip in clips})),
+            # the baseline lies there by now, wherever it was found
+            notes=read_notes(stages.root / "checkpoints" / origin.baseline_sha256),
+            security_version=security_version,
+        )
         built = build_engines(
             network,
             origin.sha256,
@@ -400,6 +416,15 @@ def _checked_modes(modes: Sequence[str]) -> tuple[str, ...]:
             remedy="Use clip, stream or both",
         )
     return tuple(mode for mode in MODES if mode in modes)
+
+
+def _check_security_version(number: int) -> None:
+    """UsageError unless a manifest may have it; 0 stays for bundles that never had one."""
+    if not 1 <= number <= MAX_SECURITY_VERSION:
+        raise UsageError(
+            f"security version {number} is not between 1 and {MAX_SECURITY_VERSION}",
+            remedy="Begin with 1, and raise it by one",
+        )
 
 
 def check_target(target: str, options: CompileOptions) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["Order", "build_manifest", "bundle_lineage", "report_lineage"]
 
 _TOLERANCES = GoldenTolerances(pixels_fraction=0.002, area_fraction=0.01)
+_MAX_TEXT = 300
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,9 @@ class Order:
         calibration: the set that set the INT8 ranges.
         target, options: what it is compiled for.
         limits: of the gates. seed: of the choice of calibration clips.
+        sources: of the calibration clips: "phantom", "echonet" and the like.
+        notes: of the baseline's header.
+        security_version: of the bundle.
     """
 
     origin: Lineaged
@@ -51,6 +56,9 @@ class Order:
     options: CompileOptions
     limits: Mapping[str, float]
     seed: int
+    sources: tuple[str, ...] = ()
+    notes: Mapping[str, str] = field(default_factory=dict)
+    security_version: int = 1
 
     def pruning_json(self) -> bytes:
         """The file model/pruning.json of a network that was pruned."""
@@ -60,6 +68,27 @@ class Order:
     def pruning_sha256(self) -> str | None:
         """Of that file; None where nothing was pruned."""
         return None if self.origin.report is None else sha256(self.pruning_json()).hexdigest()
+
+    @cached_property
+    def facts(self) -> dict[str, Any]:
+        """What the model card says of network, training and calibration; nothing measured."""
+        from pkecho_edge.model.checkpoint import checkpoint_sha256, default_checkpoint_path
+
+        origin, entries = self.origin, self.calibration.entries
+        return {
+            "model": _sizes(self),
+            "pruning": None if origin.report is None else _pruning(origin.report),
+            "checkpoint": {
+                "packaged": origin.baseline_sha256 == checkpoint_sha256(default_checkpoint_path()),
+                "training": _training(self.notes),
+            },
+            "calibration": {
+                "clips": len(entries),
+                "patients": len({entry.patient for entry in entries}),
+                "rule": self.calibration.rule,
+                "sources": [_one_line(source) for source in self.sources],
+            },
+        }
 
 
 def report_lineage(order: Order, built: Built) -> dict[str, object]:
@@ -100,7 +129,51 @@ def _configuration(order: Order, built: Built) -> dict[str, Any]:
         "network": json.loads(json.dumps(order.origin.network.config.as_dict())),
         "options": dict(order.options.as_dict()),
         "quantization": {**plan, "clips": len(order.calibration.entries)},
+        "device": order.options.profile.as_dict() if order.options.profile else None,
+        **order.facts,
     }
+
+
+def _sizes(order: Order) -> dict[str, Any]:
+    """Parameters, and GMACs of a clip; of the baseline as well where the network was pruned."""
+    from pkecho_edge.model.network import count_gmacs, count_parameters
+
+    size, origin = order.calibration.size, order.origin
+    found = {
+        "parameters": count_parameters(origin.network),
+        "gmacs": round(count_gmacs(origin.network, size), 3),
+    }
+    if origin.report is not None:
+        found["baseline_parameters"] = count_parameters(origin.baseline)
+        found["baseline_gmacs"] = round(count_gmacs(origin.baseline, size), 3)
+    return found
+
+
+def _pruning(report: Mapping[str, Any]) -> dict[str, Any]:
+    """The few words of a pruning report; it may come with a foreign checkpoint."""
+    order, rounds = report.get("order"), report.get("rounds")
+    order = order if isinstance(order, dict) else {}
+    found = {name: order.get(name) for name in ("ratio", "scope", "importance")}
+    if isinstance(rounds, list):
+        taken = [each.get("steps") for each in rounds if isinstance(each, dict)]
+        found |= {"rounds": len(rounds), "steps": sum(n for n in taken if isinstance(n, int))}
+    return {name: v for name, v in found.items() if isinstance(v, str | int | float)}
+
+
+def _training(notes: Mapping[str, str]) -> str | None:
+    """What a checkpoint's header says of its training; None where it says nothing."""
+    told = [notes[name] for name in ("trained", "training.data") if name in notes]
+    told += [f"{n} {notes[f'training.{n}']}" for n in _TRAINING if f"training.{n}" in notes]
+    return _one_line("; ".join(told)) or None
+
+
+_TRAINING = ("sizes", "epoch", "step", "seed")
+
+
+def _one_line(text: str) -> str:
+    """Of a file's text what may stand in a table: printable, on one line, not too long."""
+    text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    return text if len(text) <= _MAX_TEXT else text[: _MAX_TEXT - 3] + "..."
 
 
 def build_manifest(order: Order, built: Built, result: VerifyResult) -> Manifest:
@@ -127,6 +200,7 @@ def build_manifest(order: Order, built: Built, result: VerifyResult) -> Manifest
             for mode in built.engines
             for name, limit in limits_of_mode(mode, order.limits).items()
         ),
+        security_version=order.security_version,
         reports=Reports(headline=_headline(result)),
     )
 

@@ -99,9 +99,9 @@ typedef enum pkecho_status {
     PKECHO_SIGNATURE_KEY = 26,    /* signed with a key that is none of the public keys given */
     PKECHO_PUBLIC_KEY = 27,       /* what was given as public key is none, or none was given */
     PKECHO_ROLLBACK = 28,         /* its security version is below the caller's minimum */
-    PKECHO_FILE_MISSING = 29,     /* a listed file is not there */
+    PKECHO_FILE_MISSING = 29,     /* manifest.json or a listed file is not there */
     PKECHO_FILE_CHANGED = 30,     /* a listed file has another size or hash */
-    PKECHO_FILE_UNLISTED = 31,    /* a file, link or device that the manifest does not list */
+    PKECHO_FILE_UNLISTED = 31,    /* a file that is not listed, or a link, folder or device in its place */
     PKECHO_TOO_LARGE = 32,        /* sizes beyond what this library reads */
 
     /* The engine. */

@@ -54,7 +54,9 @@ typedef struct pkecho_backend_engine {
     size_t file_count;
     const pkecho_backend_tensor *inputs, *outputs;
     size_t input_count, output_count;
-    const pkecho_backend_pair *options, *toolchain; /* of the manifest's engine entry */
+    const pkecho_backend_pair *options; /* of the manifest's engine entry */
+    /* Its toolchain; and "device_kit", the kit's SHA-256, where the bundle holds one. */
+    const pkecho_backend_pair *toolchain;
     size_t option_count, toolchain_count;
     const char *cache_dir; /* where compiled things may be kept, "" for nowhere */
     uint32_t threads;      /* 0: as the options say */

@@ -74,7 +74,11 @@ std::shared_ptr<const Session> load_session(const Bundle &bundle, const EngineEn
     std::vector<pkecho_backend_tensor> inputs, outputs;
     for (const TensorSpec &spec : entry.inputs) inputs.push_back(described(spec, nullptr));
     for (const TensorSpec &spec : entry.outputs) outputs.push_back(described(spec, nullptr));
-    const auto options = pairs(entry.options), toolchain = pairs(entry.toolchain);
+    const auto options = pairs(entry.options);
+    auto toolchain = pairs(entry.toolchain);
+    // plans that the device kit built are known by its hash, too
+    const std::string kit = bundle.sha256("device/pkecho_device.py");
+    if (!kit.empty()) toolchain.push_back({"device_kit", kit.c_str()});
 
     pkecho_backend_engine engine{};
     engine.struct_size = sizeof engine;

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <cstdio>
 #include <cstdlib>
 #include <new>
 
@@ -133,12 +134,31 @@ void Parser::digits() {
     while (here() != end && is_digit(text_[at_])) ++at_;
 }
 
+locale_t c_locale() {
+    static const locale_t locale = newlocale(LC_ALL_MASK, "C", nullptr);
+    if (locale == nullptr) throw std::bad_alloc();
+    return locale;
+}
+
 // strtod in the "C" locale, whatever the program's: correctly rounded, 0 or a subnormal where it is
 // tiny. (std::from_chars reports tiny and huge alike.)
-double to_double(const std::string &text) {
-    static const locale_t c_locale = newlocale(LC_ALL_MASK, "C", nullptr);
-    if (c_locale == nullptr) throw std::bad_alloc();
-    return strtod_l(text.c_str(), nullptr, c_locale);
+double to_double(const char *text) { return strtod_l(text, nullptr, c_locale()); }
+
+// The fewest digits that read back as the same number, as "d.ddde-05", into 32 bytes; its length.
+size_t write_shortest(double value, char *buffer) {
+#if defined(__cpp_lib_to_chars) && !defined(PKECHO_WITHOUT_TO_CHARS)
+    const auto end = std::to_chars(buffer, buffer + 32, value, std::chars_format::scientific).ptr;
+    return static_cast<size_t>(end - buffer);
+#else  // GCC 9 of JetPack 5 writes no reals
+    const locale_t before = uselocale(c_locale());
+    int length = 0;
+    for (int digits = 0; digits < 17; ++digits) {
+        length = std::snprintf(buffer, 32, "%.*e", digits, value);
+        if (to_double(buffer) == value) break;
+    }
+    uselocale(before);
+    return static_cast<size_t>(length);
+#endif
 }
 
 Value Parser::number() {
@@ -163,7 +183,7 @@ Value Parser::number() {
     }
     const std::string text(text_.substr(start, at_ - start));
     if (!is_integer) {
-        const double real = to_double(text);
+        const double real = to_double(text.c_str());
         if (!std::isfinite(real)) origin_.refuse("holds a number beyond the range of a double");
         return {real};
     }
@@ -319,12 +339,10 @@ void Writer::unit(unsigned code) {
 // 1e-4 to 1e16, and something that tells it from an integer.
 void Writer::real(double value) {
     char buffer[32];
-    const auto written =
-        std::to_chars(buffer, buffer + sizeof buffer, value, std::chars_format::scientific);
-    std::string_view text(buffer, static_cast<size_t>(written.ptr - buffer));
+    const std::string_view text(buffer, write_shortest(value, buffer));
     const size_t mark = text.find('e');
     int exponent = 0;  // from_chars reads "-05", but no "+"
-    std::from_chars(buffer + mark + (text[mark + 1] == '+' ? 2 : 1), written.ptr, exponent);
+    std::from_chars(buffer + mark + (text[mark + 1] == '+' ? 2 : 1), buffer + text.size(), exponent);
     if (exponent < -4 || exponent >= 16) {
         out_ += text;  // "1.5e-05", "1e+16": as Python writes it, too
         return;

@@ -52,8 +52,8 @@ Member *find(Value::Object &object, std::string_view key) noexcept;
 // double, half a surrogate pair, and more than 32 levels.
 Value parse(std::string_view text, const Origin &origin);
 
-// Byte for byte what Python's canonical_json gives: sorted keys, two spaces, ASCII only, a newline at
-// the end. Stops once it is longer than `limit`: a longer result is the beginning of the text.
+// Byte for byte what Python's canonical_json gives: sorted keys, two spaces, ASCII only, a newline
+// at the end. Stops once it is longer than `limit`: a longer result is the beginning of the text.
 std::string canonical(const Value &value, size_t limit = SIZE_MAX);
 
 }  // namespace pkecho::json

@@ -47,6 +47,7 @@ from pkecho_edge.errors import EnvironmentMismatch, IntegrityError, PkechoEdgeEr
 from pkecho_edge.targets.base import TensorSpec
 
 __all__ = [
+    "MAX_SECURITY_VERSION",
     "MODES",
     "SCHEMA",
     "SCHEMA_VERSION",
@@ -69,7 +70,8 @@ MAX_HISTORY_CHANNELS = 4096
 """Of a stream's history; the network has 32."""
 
 _ANY_SCHEMA = re.compile(r"pkecho-edge/bundle/([1-9][0-9]{0,8})")
-_MAX_SECURITY_VERSION = (1 << 31) - 1
+MAX_SECURITY_VERSION = (1 << 31) - 1
+"""What readers in any language hold, signed or not."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,7 @@ class Manifest:
         gates = [(gate.mode, gate.name) for gate in self.gates]
         if len(set(gates)) != len(gates):
             raise ValueError("a gate is listed twice")
-        if not 0 <= self.security_version <= _MAX_SECURITY_VERSION:
+        if not 0 <= self.security_version <= MAX_SECURITY_VERSION:
             raise ValueError("the security version must lie between 0 and 2^31 - 1")
         check_no_collision(entry.path for entry in self.all_files)
         _check_sides(self.files, self.reports.files)

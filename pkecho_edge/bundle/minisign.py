@@ -219,6 +219,7 @@ def _decoded(line: str, length: int, what: str) -> bytes:
         data = base64.b64decode(line.encode("ascii"), validate=True)
     except (binascii.Error, UnicodeEncodeError):
         data = b""
-    if len(data) != length:
+    # one text for each signature: minisign, too, wants the last character's unused bits to be zero
+    if len(data) != length or base64.b64encode(data).decode() != line:
         raise ValueError(f"it is not {what}")
     return data

@@ -20,7 +20,7 @@ from pkecho_edge.bundle.strict_json import MAX_BYTES
 from pkecho_edge.errors import IntegrityError, UsageError
 from pkecho_edge.targets.base import Engine
 
-__all__ = ["Bundle", "check_bundle", "read_bundle"]
+__all__ = ["Bundle", "check_bundle", "check_security_version", "read_bundle"]
 
 _MAX_READ = 1 << 30
 _REMEDY = "Fetch or build the bundle again"
@@ -103,6 +103,28 @@ def check_bundle(path: Path | str) -> Bundle:
             _compare(entry, bundle.path, size, "")
         _compare(entry, bundle.path, *hash_regular_file(bundle.path / entry.path))
     return bundle
+
+
+def check_security_version(bundle: Bundle, minimum: int) -> None:
+    """Refuse a bundle older than the caller accepts: anti-rollback.
+
+    It is worth as much as the check of the signature before it: anybody can write a high number
+    into a manifest that nobody signed.
+
+    Args:
+        bundle: checked, and its signature too.
+        minimum: the highest version that was ever accepted, kept by the caller.
+
+    Raises:
+        IntegrityError: its security version is lower.
+    """
+    found = bundle.manifest.security_version
+    if found < minimum:
+        raise IntegrityError(
+            f"has security version {found}, older than the minimum of {minimum}",
+            path=bundle.path,
+            remedy=f"Use a bundle that was compiled with --security-version {minimum} or higher",
+        )
 
 
 def _walk(root: Path, folders: set[str], below: str = "") -> Iterator[tuple[str, bool]]:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import os
 import shutil
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -46,6 +46,9 @@ from pkecho_edge.targets.base import Engine
 __all__ = ["add_engine", "add_files", "finish", "staging", "write_bundle"]
 
 _FILE_MODE, _FOLDER_MODE = 0o644, 0o755
+
+_DOCUMENTS: Mapping[str, Callable[[Manifest], str]] = {SBOM: sbom_json, MODEL_CARD: model_card}
+"""What is written from the manifest and the other files."""
 
 
 @dataclass(frozen=True)
@@ -113,26 +116,32 @@ def finish(folder: Path, manifest: Manifest) -> Bundle:
         raise UsageError("is not a folder that is being staged", path=folder)
     destination = _open[folder]
     with _writing(destination.out):
-        _write(folder / SBOM, sbom_json(manifest))
-        _write(folder / MODEL_CARD, model_card(manifest))
-        for name in (MANIFEST, SIGNATURE):
+        for name in (MANIFEST, SIGNATURE, *_DOCUMENTS):
             (folder / name).unlink(missing_ok=True)
         _settle(folder)
         entries = _entries(folder)
-        manifest = replace(
-            manifest,
-            files=tuple(e for e in entries if not e.path.startswith(f"{REPORTS}/")),
-            reports=replace(
-                manifest.reports,
-                files=tuple(e for e in entries if e.path.startswith(f"{REPORTS}/")),
-            ),
-        )
+        listed = _listing(manifest, entries)
+        for name, document in _DOCUMENTS.items():
+            _write(folder / name, document(listed))  # the SBOM names the other files' hashes
+            entries.append(FileEntry(name, *hash_regular_file(folder / name)))
+        manifest = _listing(manifest, entries)
         text = manifest.to_json()
         Manifest.from_json(text)  # what no reader would accept is not shipped
         _write(folder / MANIFEST, text)
         _sync(folder)
         _move(folder, destination)
     return read_bundle(destination.out)
+
+
+def _listing(manifest: Manifest, entries: Iterable[FileEntry]) -> Manifest:
+    """The manifest with these files, those of reports/ under `reports`, sorted by path."""
+    ordered = sorted(entries, key=lambda entry: entry.path)
+    reports = tuple(e for e in ordered if e.path.startswith(f"{REPORTS}/"))
+    return replace(
+        manifest,
+        files=tuple(e for e in ordered if e not in reports),
+        reports=replace(manifest.reports, files=reports),
+    )
 
 
 def write_bundle(

@@ -115,6 +115,10 @@ def compile_(
         ),
     ] = True,
     seed: ClipSeedOption = 0,
+    security_version: Annotated[
+        int,
+        typer.Option(help="Raise it when devices must refuse older bundles.", metavar="N"),
+    ] = 1,
     out: Annotated[
         Path | None, typer.Option(help="The bundle; default: NAME-TARGET.pkb here.", metavar="PKB")
     ] = None,
@@ -176,6 +180,7 @@ def compile_(
             options=options,
             limits=limits,
             seed=seed,
+            security_version=security_version,
             overwrite=overwrite,
             observer=bars,
         )

@@ -25,20 +25,24 @@ def inspect_(
         Path | None,
         typer.Option(help="A public key, PATH.pub: require its signature.", metavar="PATH"),
     ] = None,
+    minimum_security_version: Annotated[
+        int, typer.Option(help="Refuse a bundle of a lower one.", min=0, metavar="N")
+    ] = 0,
     json: JsonOption = None,
     quiet: QuietOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Check every file of a bundle against its manifest, its signature where a key is given, and
-    show what it says."""
+    """Check every file of a bundle against its manifest, its signature where a key is given and
+    its security version where a minimum is, and show what it says."""
     from rich.table import Table
 
-    from pkecho_edge.bundle.reader import check_bundle
+    from pkecho_edge.bundle.reader import check_bundle, check_security_version
     from pkecho_edge.bundle.signing import check_signature, read_public_key
 
     public = None if key is None else read_public_key(key)
     opened = check_bundle(bundle)
     comment = None if public is None else check_signature(opened, public)
+    check_security_version(opened, minimum_security_version)
     manifest = opened.manifest
     if json:
         from json import loads
@@ -49,6 +53,7 @@ def inspect_(
     height, width = manifest.preprocessing.size
     facts = Table(show_header=False, box=None, pad_edge=False)
     facts.add_row("bundle", manifest.bundle_id)
+    facts.add_row("security version", str(manifest.security_version))
     facts.add_row("target", plain(manifest.target))
     for engine in manifest.engines:
         tensors = [*engine.inputs, *engine.outputs]

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pkecho_edge import targets
 from pkecho_edge.bundle.golden import GoldenResult, GoldenVectors, compare
 from pkecho_edge.bundle.layout import GOLDEN
-from pkecho_edge.bundle.reader import Bundle, check_bundle
+from pkecho_edge.bundle.reader import Bundle, check_bundle, check_security_version
 from pkecho_edge.data.resize import resize_frames
 from pkecho_edge.errors import EnvironmentMismatch, IntegrityError, PkechoEdgeError, UsageError
 from pkecho_edge.runtime.masks import to_mask
@@ -213,15 +213,20 @@ class Engine:
             return self._sessions[mode]
 
 
-def open_bundle(path: Path | str) -> Engine:
+def open_bundle(path: Path | str, *, minimum_security_version: int = 0) -> Engine:
     """Check every hash of a bundle; its engines are loaded when they are first needed.
+
+    Args:
+        path: its folder.
+        minimum_security_version: bundles of a lower one are refused; see docs/signing.md.
 
     Raises:
         UsageError: there is no such folder.
-        IntegrityError: the bundle's bytes are not the ones its manifest lists.
+        IntegrityError: the bundle's bytes are not the ones its manifest lists, or it is too old.
         EnvironmentMismatch: it was built for another version or an unknown target.
     """
     bundle = check_bundle(path)
+    check_security_version(bundle, minimum_security_version)
     if bundle.manifest.target not in targets.names():
         raise EnvironmentMismatch(
             f"it is for target {bundle.manifest.target!r}, which this version does not have",

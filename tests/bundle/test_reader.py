@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pkecho_edge.bundle.reader import Bundle, check_bundle, read_bundle
+from pkecho_edge.bundle.reader import Bundle, check_bundle, check_security_version, read_bundle
 from pkecho_edge.errors import EnvironmentMismatch, IntegrityError, UsageError
 from pkecho_edge.targets.base import Engine
 
@@ -203,3 +203,18 @@ def test_a_device_without_torch_can_check_a_bundle(bundle: Bundle) -> None:
         check=True,
     )
     assert run.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("minimum", [0, 1])
+def test_a_bundle_that_is_new_enough_is_accepted(bundle: Bundle, minimum: int) -> None:
+    check_security_version(bundle, minimum)
+
+
+def test_a_bundle_that_is_too_old_is_refused_and_told_what_would_do(bundle: Bundle) -> None:
+    with pytest.raises(IntegrityError) as caught:
+        check_security_version(bundle, 2)
+    assert caught.value.exit_code == 6
+    assert str(caught.value) == (
+        f"{bundle.path}: has security version 1, older than the minimum of 2. "
+        "Use a bundle that was compiled with --security-version 2 or higher"
+    )

@@ -97,6 +97,12 @@ def test_compile_prunes_in_the_street(world: Path, typed: Callable[[str], Any]) 
     assert kept["rounds"][0]["widths"]["stem"] < 16
     assert manifest["lineage"]["configuration"]["network"]["widths"]["stem"] < 16
     assert manifest["lineage"]["checkpoint_sha256"] == kept["baseline_sha256"]
+    card = (world / "cut.pkb/MODEL_CARD.md").read_text()
+    (told,) = (line for line in card.splitlines() if line.startswith("| pruned |"))
+    assert "see model/pruning.json; ratio 0.4; scope global; importance magnitude" in told
+    sizes = manifest["lineage"]["configuration"]["model"]
+    assert sizes["gmacs"] < 0.65 * sizes["baseline_gmacs"]
+    assert sizes["parameters"] < sizes["baseline_parameters"]
 
 
 @pytest.mark.parametrize("ratio", ["0", "1", "-0.5", "nan"])

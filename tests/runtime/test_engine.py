@@ -123,6 +123,13 @@ def test_the_self_test_runs_every_mode(
     assert {mode: result.passed for mode, result in bad.items()} == {"clip": True, "stream": False}
 
 
+def test_an_older_bundle_than_the_caller_accepts_is_not_opened(bundle: Path) -> None:
+    open_bundle(bundle, minimum_security_version=1).close()
+
+    with pytest.raises(IntegrityError, match="security version 1, older than the minimum of 2"):
+        open_bundle(bundle, minimum_security_version=2)
+
+
 def test_a_closed_engine_refuses_everything(bundle: Path, frames: Frames) -> None:
     engine = open_bundle(bundle)
     stream = engine.stream()
@@ -173,6 +180,7 @@ def test_a_bundle_that_changes_while_an_engine_is_loaded_is_refused(
             self.manifest_sha256 = next(answers)
             self.manifest = self
             self.target = "cpu"
+            self.security_version = 1
 
         def engine(self, _: str) -> None: ...
 

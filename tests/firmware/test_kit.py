@@ -1,0 +1,109 @@
+"""What `pkecho-edge firmware build` makes, as somebody who links it finds it."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from pkecho_edge import firmware_kit
+from pkecho_edge.cli.main import app
+from pkecho_edge.errors import MissingDependency, PkechoEdgeError, UsageError
+from pkecho_edge.firmware_kit import PACKAGES, FirmwareOptions, build_firmware
+from tests.firmware.conftest import ROOT, configure
+
+
+@pytest.fixture(scope="module")
+def kit(firmware_build: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Built by the command, with all its defaults."""
+    out = tmp_path_factory.mktemp("kit") / "kit"
+    done = CliRunner().invoke(app, ["firmware", "build", "--out", str(out)])
+    assert done.exit_code == 0, done.output
+    assert "include/pkecho.h" in done.output
+    return out
+
+
+def test_everything_is_where_the_documentation_says(kit: Path) -> None:
+    lib = kit / "lib"
+    expected = [
+        "include/pkecho.h",
+        "include/pkecho_backend.h",
+        "lib/libpkecho.so",
+        "lib/cmake/pkecho/pkechoConfig.cmake",
+        "lib/pkecho/libpkecho-backend-cpu.so",
+        "bin/pkecho-play",
+        "bin/pkecho-capture",
+        "share/pkecho/examples/play.c",
+    ]
+    assert [name for name in expected if not (kit / name).exists()] == []
+    copied = [p for p in (lib / "pkecho").iterdir() if "openvino" in p.name or "tbb" in p.name]
+    assert len(copied) == 5
+    assert not list(kit.parent.glob(".kit*"))  # nothing half-built stays
+    assert (lib / "libpkecho.so.1.0.0").stat().st_size < 1_000_000
+
+
+def test_a_project_finds_the_package_and_links_it(kit: Path, tmp_path: Path) -> None:
+    source = ROOT / "firmware" / "tests" / "consumer"
+    configure(tmp_path, f"-DCMAKE_PREFIX_PATH={kit}", source=source)
+
+    def said(program: str) -> str:
+        return subprocess.run(
+            [tmp_path / program], capture_output=True, text=True, check=True
+        ).stdout
+
+    assert said("consumer") == "1.0.0 PKECHO_PUBLIC_KEY\n"
+    assert said("consumer_cxx") == "1 1\n"
+
+
+def test_the_example_that_plays_a_video_is_short_enough_to_read() -> None:
+    lines = (ROOT / "firmware" / "examples" / "play.c").read_text().splitlines()
+    assert len(lines) <= 80
+
+
+def test_the_documentation_lists_the_packages_that_a_build_needs() -> None:
+    text = (ROOT / "docs" / "firmware.md").read_text()
+    assert f"apt-get install {' '.join(PACKAGES)}" in text
+
+
+def test_a_folder_that_exists_is_not_touched(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="exists"):
+        build_firmware(tmp_path, FirmwareOptions())
+
+
+def test_without_sources_it_says_where_to_look(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"CMakeLists\.txt"):
+        build_firmware(tmp_path / "kit", FirmwareOptions(), source=tmp_path)
+
+
+def test_a_missing_program_is_named_with_the_line_that_installs_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = shutil.which
+    monkeypatch.setattr(
+        firmware_kit.shutil, "which", lambda name: None if name == "cmake" else real(name)
+    )
+    with pytest.raises(MissingDependency, match="needs cmake") as refused:
+        build_firmware(tmp_path / "kit", FirmwareOptions())
+    assert refused.value.remedy == f"Run: apt-get install {' '.join(PACKAGES)}"
+
+
+def test_a_build_that_fails_says_why_and_leaves_nothing(
+    firmware_build: Path, tmp_path: Path
+) -> None:
+    source = tmp_path / "broken"
+    source.mkdir()
+    (source / "CMakeLists.txt").write_text('message(FATAL_ERROR "no such compiler")\n')
+    heard: list[str] = []
+
+    with pytest.raises(PkechoEdgeError, match="the build failed: CMake Error") as refused:
+        build_firmware(
+            tmp_path / "kit", FirmwareOptions(openvino=False), source=source, say=heard.append
+        )
+
+    assert re.search("--verbose", refused.value.remedy)
+    assert any("no such compiler" in line for line in heard)
+    assert [p.name for p in tmp_path.iterdir()] == ["broken"]
