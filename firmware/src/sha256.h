@@ -1,4 +1,5 @@
-// SHA-256 in pieces.
+// SHA-256 in pieces. A start hashes the whole bundle: OpenSSL does that with the processor's own
+// instructions, six times as fast as libsodium, whose code serves where there is no OpenSSL.
 #pragma once
 
 #include <sodium.h>
@@ -6,7 +7,45 @@
 #include <cstddef>
 #include <string>
 
+#ifdef PKECHO_WITH_OPENSSL
+#include <openssl/evp.h>
+
+#include <memory>
+#include <new>
+#endif
+
 namespace pkecho {
+
+#ifdef PKECHO_WITH_OPENSSL
+
+class Sha256 {
+public:
+    Sha256() : state_(EVP_MD_CTX_new()) {
+        if (state_ == nullptr || EVP_DigestInit_ex(state_.get(), EVP_sha256(), nullptr) != 1) {
+            throw std::bad_alloc();
+        }
+    }
+
+    void update(const void *data, size_t size) noexcept {
+        EVP_DigestUpdate(state_.get(), data, size);
+    }
+
+    // 64 lower-case hexadecimal digits; nothing may be added afterwards.
+    std::string hex() {
+        unsigned char digest[crypto_hash_sha256_BYTES];
+        EVP_DigestFinal_ex(state_.get(), digest, nullptr);
+        char text[2 * sizeof digest + 1];
+        return sodium_bin2hex(text, sizeof text, digest, sizeof digest);
+    }
+
+private:
+    struct Freed {
+        void operator()(EVP_MD_CTX *state) const noexcept { EVP_MD_CTX_free(state); }
+    };
+    std::unique_ptr<EVP_MD_CTX, Freed> state_;
+};
+
+#else
 
 class Sha256 {
 public:
@@ -27,5 +66,7 @@ public:
 private:
     crypto_hash_sha256_state state_;
 };
+
+#endif
 
 }  // namespace pkecho

@@ -72,11 +72,13 @@ void check_mask_room(const pkecho_frame &frame, const pkecho_result &result) {
 
 void write_mask(const std::vector<uint8_t> &mask, const pkecho_frame &frame,
                 const pkecho_result &result) noexcept {
-    const size_t stride = result.mask_stride != 0 ? result.mask_stride : frame.width;
+    // bytes may alias anything: sides that are not locals would be read again for every pixel
+    const size_t width = frame.width, height = frame.height;
+    const size_t stride = result.mask_stride != 0 ? result.mask_stride : width;
     const uint8_t *from = mask.data();
     uint8_t *to = result.mask;
-    for (uint32_t row = 0; row < frame.height; ++row, from += frame.width, to += stride) {
-        for (uint32_t column = 0; column < frame.width; ++column) {
+    for (size_t row = 0; row < height; ++row, from += width, to += stride) {
+        for (size_t column = 0; column < width; ++column) {
             to[column] = static_cast<uint8_t>(-from[column]);  // 1 becomes 255
         }
     }
