@@ -6,6 +6,7 @@
 //     pkecho-exercise starve BUNDLE BACKENDS               every allocation fails once
 //     pkecho-exercise allocations BUNDLE BACKENDS FRAMES   prints how many a frame costs
 //     pkecho-exercise soak BUNDLE BACKENDS FRAMES          prints memory and latency on the way
+//     pkecho-exercise self-test BUNDLE BACKENDS            prints the golden self-test's report
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -386,6 +387,21 @@ void soak(const char *path, const char *backends, unsigned frames) {
     handles.close();
 }
 
+void self_test(const char *path, const char *backends) {
+    Handles handles = opened(path, backends);
+    pkecho_self_test_report report{};
+    report.struct_size = sizeof report;
+    pkecho_error error = PKECHO_ERROR_INIT;
+    const pkecho_status status = pkecho_engine_self_test(handles.engine, &report, &error);
+    std::printf("%s: %u frames, logits differ by up to %.3g, pixels by %.4f %% (%.4f %% may), "
+                "areas by %.4f %% (%.4f %% may)\n",
+                pkecho_status_name(status), report.frames, report.max_abs_logit_difference,
+                100 * report.pixels_differ_fraction, 100 * report.pixels_limit,
+                100 * report.area_difference_fraction, 100 * report.area_limit);
+    handles.close();
+    if (status != PKECHO_OK) fail(error.message);
+}
+
 unsigned number_of(const char *text) {
     return static_cast<unsigned>(std::strtoul(text, nullptr, 10));
 }
@@ -402,6 +418,8 @@ int main(int argc, char **argv) {
         exercise_starving(argv[2], argv[3]);
     } else if (what == "allocations" && argc == 5) {
         count_allocations(argv[2], argv[3], number_of(argv[4]));
+    } else if (what == "self-test" && argc == 4) {
+        self_test(argv[2], argv[3]);
     } else if (what == "soak" && argc == 5) {
         soak(argv[2], argv[3], number_of(argv[4]));
     } else {
