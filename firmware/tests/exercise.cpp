@@ -362,8 +362,8 @@ void soak(const char *path, const char *backends, unsigned frames) {
     for (unsigned number = 0; number < pictures.size(); ++number) {
         draw(pictures[number], info.width, info.height, info.width, number);
     }
-    // written once beforehand, so that all of it is resident before the first frame
-    std::vector<float> latencies(frames, 0.0f);
+    // written beforehand, so that all of it is resident: zeros would be pages not there yet
+    std::vector<float> latencies(frames, -1.0f);
     const unsigned every = std::max(1u, frames / 10);
     for (unsigned number = 0; number < frames; ++number) {
         pusher.frame.data = pictures[number % pictures.size()].data();
