@@ -1,8 +1,8 @@
-/* Play a raw video through a stream: u8 frames of WIDTH x HEIGHT, one after the other, without header.
+/* Play a raw video through a stream: u8 frames of WIDTH x HEIGHT, laid end to end.
  *
  *     pkecho-play BUNDLE PUBLIC_KEY VIDEO WIDTH HEIGHT FPS [MM_PER_PIXEL]
  *
- * PUBLIC_KEY is a .pub file, or "-" for a bundle without signature. Prints frames and heart beats. */
+ * PUBLIC_KEY is a .pub file, or "-" for a bundle without signature. Prints frames and beats. */
 #include <math.h>
 #include <pkecho.h>
 #include <stdio.h>

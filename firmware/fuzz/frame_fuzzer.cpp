@@ -1,9 +1,10 @@
 // Frame entry: any bytes as the structs of a push, on an engine whose network is computed by hand.
 //
-//     frame_fuzzer [libFuzzer options] CORPUS   with PKECHO_FUZZ_BUNDLE and PKECHO_FUZZ_BACKENDS set
+//     frame_fuzzer [libFuzzer options] CORPUS   with PKECHO_FUZZ_BUNDLE and PKECHO_FUZZ_BACKENDS
+//     set
 //
-// Sides, stride, format, spacing, timestamps and buffers come from the input; what is claimed of the
-// buffers is kept true, because a pointer that lies is the caller's own doing.
+// Sides, stride, format, spacing, timestamps and buffers come from the input; what is claimed of
+// the buffers is kept true, because a pointer that lies is the caller's own doing.
 #include <cmath>
 #include <cstddef>
 #include <cstdint>

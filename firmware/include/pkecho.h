@@ -1,8 +1,8 @@
 /* pkecho.h - the left ventricle in every frame of a live ultrasound image.
  *
  * A bundle (NAME.pkb, made by `pkecho-edge compile` and signed by `pkecho-edge sign`) goes in; for
- * every frame that is pushed, a mask, its outline and its area come out, and for every heart beat an
- * ejection fraction.
+ * every frame that is pushed, a mask, its outline and its area come out, and for every heart beat
+ * an ejection fraction.
  *
  *     pkecho_error error = PKECHO_ERROR_INIT;
  *     pkecho_bundle *bundle = NULL;
@@ -30,10 +30,11 @@
  *     pkecho_engine_close(engine);
  *     pkecho_bundle_close(bundle);
  *
- * Threads: a bundle and an engine never change once they are open, and any number of threads may use
- * them at the same time. Streams are independent of one another. One stream belongs to one thread at
- * a time: a second thread that enters it is refused with PKECHO_BUSY, and nothing happens. Handles
- * may be closed in any order and on any thread, but not while another call is in the same handle.
+ * Threads: a bundle and an engine never change once they are open, and any number of threads may
+ * use them at the same time. Streams are independent of one another. One stream belongs to one
+ * thread at a time: a second thread that enters it is refused with PKECHO_BUSY, and nothing
+ * happens. Handles may be closed in any order and on any thread, but not while another call is in
+ * the same handle.
  *
  * Memory: every output is the caller's, and nothing that the library returns needs to be freed but
  * the three handles. A frame is read during the push and not kept. A stream allocates when it is
@@ -46,11 +47,11 @@
  * is ever written to stdout or stderr.
  *
  * Versions: structs grow at their end. `struct_size` says how long the caller's is; the *_default
- * functions set it, and a library that is newer than the caller touches nothing beyond it. A status,
- * flag or enumerator keeps its number for ever.
+ * functions set it, and a library that is newer than the caller touches nothing beyond it. A
+ * status, flag or enumerator keeps its number for ever.
  *
- * This is a measuring device's component, not a measuring device: an area or an ejection fraction is
- * worth what its validity flags and the bundle's report say.
+ * This is a measuring device's component, not a measuring device: an area or an ejection fraction
+ * is worth what its validity flags and the bundle's report say.
  */
 #ifndef PKECHO_H
 #define PKECHO_H
@@ -85,15 +86,15 @@ typedef enum pkecho_status {
     PKECHO_FRAME_STRIDE = 5,     /* rows that overlap: the stride is smaller than the width */
     PKECHO_FRAME_FORMAT = 6,     /* a pixel format that there is not */
     PKECHO_FRAME_SPACING = 7,    /* a spacing that is negative, not finite, or given for one axis */
-    PKECHO_TIMESTAMP = 8,        /* not after the last one, not finite, or given for some frames only */
+    PKECHO_TIMESTAMP = 8, /* not after the last one, infinite, or given for some frames only */
     PKECHO_OUTPUT_TOO_SMALL = 9, /* the mask does not fit the buffer that was given for it */
     PKECHO_BUSY = 10,            /* another thread is in this stream */
 
     /* The bundle. */
     PKECHO_BUNDLE_NOT_FOUND = 20, /* there is no such folder */
-    PKECHO_UNREADABLE = 21,       /* the operating system refused to read a file, or read it short */
+    PKECHO_UNREADABLE = 21,       /* the system refused to read a file, or read it short */
     PKECHO_MANIFEST = 22,         /* manifest.json is damaged, or says what it must not */
-    PKECHO_SCHEMA_VERSION = 23,   /* a manifest of another schema: update this library or the bundle */
+    PKECHO_SCHEMA_VERSION = 23,   /* another schema: update this library or the bundle */
     PKECHO_UNSIGNED = 24,         /* no signature, and allow_unsigned is 0 */
     PKECHO_SIGNATURE = 25,        /* a signature that does not fit the manifest, or is damaged */
     PKECHO_SIGNATURE_KEY = 26,    /* signed with a key that is none of the public keys given */
@@ -101,19 +102,19 @@ typedef enum pkecho_status {
     PKECHO_ROLLBACK = 28,         /* its security version is below the caller's minimum */
     PKECHO_FILE_MISSING = 29,     /* manifest.json or a listed file is not there */
     PKECHO_FILE_CHANGED = 30,     /* a listed file has another size or hash */
-    PKECHO_FILE_UNLISTED = 31,    /* a file that is not listed, or a link, folder or device in its place */
+    PKECHO_FILE_UNLISTED = 31,    /* a file that is not listed; a link or device in one's place */
     PKECHO_TOO_LARGE = 32,        /* sizes beyond what this library reads */
 
     /* The engine. */
     PKECHO_NO_ENGINE = 40,        /* the bundle has no engine of this mode */
-    PKECHO_BACKEND_MISSING = 41,  /* no back-end of the manifest's target where they are looked for */
-    PKECHO_BACKEND_VERSION = 42,  /* a back-end or runtime too old for this library or this engine */
+    PKECHO_BACKEND_MISSING = 41,  /* none for the manifest's target where they are looked for */
+    PKECHO_BACKEND_VERSION = 42,  /* a back-end or runtime too old for this library or engine */
     PKECHO_BACKEND_FAILED = 43,   /* the back-end refused the engine */
-    PKECHO_ENGINE_INTERFACE = 44, /* the engine has other inputs and outputs than its manifest says */
-    PKECHO_INFERENCE_FAILED = 45, /* the back-end failed on a frame, or gave logits that are not finite */
+    PKECHO_ENGINE_INTERFACE = 44, /* other inputs or outputs than the manifest says */
+    PKECHO_INFERENCE_FAILED = 45, /* failed on a frame, or gave logits that are not finite */
     PKECHO_STALE_PLAN = 46,       /* a device-built plan does not belong to this bundle or device */
-    PKECHO_NO_GOLDEN = 47,        /* the bundle holds no golden vectors, or they contradict each other */
-    PKECHO_SELF_TEST_FAILED = 48, /* results lie further from the golden vectors than is tolerated */
+    PKECHO_NO_GOLDEN = 47,        /* no golden vectors, or they contradict each other */
+    PKECHO_SELF_TEST_FAILED = 48, /* results too far from the golden vectors */
 
     /* The machine. */
     PKECHO_OUT_OF_MEMORY = 60,
@@ -133,7 +134,8 @@ typedef struct pkecho_error {
     char message[PKECHO_MESSAGE_SIZE];
 } pkecho_error;
 
-#define PKECHO_ERROR_INIT {sizeof(pkecho_error), PKECHO_OK, ""}
+#define PKECHO_ERROR_INIT \
+    { sizeof(pkecho_error), PKECHO_OK, "" }
 
 /* ---- Library ---------------------------------------------------------------------------------*/
 
@@ -146,8 +148,8 @@ typedef enum pkecho_log_level {
     PKECHO_LOG_INFO = 2
 } pkecho_log_level;
 
-/* Hears what the library has to say, on the thread of the call that made it say so. `message` is one
- * line without newline, gone when the function returns. It must not call the library. */
+/* Hears what the library has to say, on the thread of the call that made it say so. `message` is
+ * one line without newline, gone when the function returns. It must not call the library. */
 typedef void (*pkecho_log)(void *user, pkecho_log_level level, const char *message);
 
 /* ---- Bundle: what may be trusted -------------------------------------------------------------*/
@@ -160,8 +162,8 @@ typedef struct pkecho_bundle_options {
      * have signed the manifest. Several let a key be replaced. */
     const char *const *public_keys;
     size_t public_key_count;
-    /* Bundles with a lower security version are refused. Keep the highest one that was ever installed
-     * where an older bundle cannot reset it. */
+    /* Bundles with a lower security version are refused. Keep the highest one that was ever
+     * installed where an older bundle cannot reset it. */
     uint32_t minimum_security_version;
     /* 1 opens a bundle without signature, for development. A signature that is there is checked
      * against the public keys all the same, if any are given. */
@@ -177,21 +179,21 @@ PKECHO_API void pkecho_bundle_options_default(pkecho_bundle_options *options);
  * file against it, no file unlisted, no link followed. What an engine is loaded from later are the
  * very bytes that were hashed here: they stay in memory, and the folder is not read again.
  *
- * Takes about 0.1 s for 30 MB. `options` NULL: the defaults, which no unsigned bundle passes and which
- * name no key. */
+ * Takes about 0.1 s for 30 MB. `options` NULL: the defaults, which no unsigned bundle passes and
+ * which name no key. */
 PKECHO_API pkecho_status pkecho_bundle_open(const char *path, const pkecho_bundle_options *options,
                                             pkecho_bundle **bundle, pkecho_error *error);
 
 typedef struct pkecho_bundle_info {
     size_t struct_size;
-    const char *bundle_id;     /* "pkb-" and 32 hexadecimal digits: names the content */
-    const char *target;        /* "cpu", "jetson", ... */
-    const char *profile;       /* the device it was compiled for, "" for none */
+    const char *bundle_id; /* "pkb-" and 32 hexadecimal digits: names the content */
+    const char *target;    /* "cpu", "jetson", ... */
+    const char *profile;   /* the device it was compiled for, "" for none */
     uint32_t security_version;
-    uint32_t height, width;    /* of the engine's own frames */
-    uint32_t window;           /* T: frames until a stream is no longer warming up */
-    int is_signed;             /* 1 where a signature was checked */
-    const char *signed_by;     /* id of the key, 16 hexadecimal digits; "" where unsigned */
+    uint32_t height, width;      /* of the engine's own frames */
+    uint32_t window;             /* T: frames until a stream is no longer warming up */
+    int is_signed;               /* 1 where a signature was checked */
+    const char *signed_by;       /* id of the key, 16 hexadecimal digits; "" where unsigned */
     const char *trusted_comment; /* of the signature, which covers it; "" where unsigned */
 } pkecho_bundle_info;
 
@@ -211,8 +213,8 @@ typedef struct pkecho_engine_options {
     /* Folder of the back-ends, libpkecho-backend-TARGET.so; NULL: the folder "pkecho" beside
      * libpkecho.so itself. No other place is searched, and no other back-end is taken instead. */
     const char *backend_dir;
-    /* Folder where a back-end may keep what it compiled, for a faster start; NULL: nowhere. What lies
-     * there is not signed: it must be as hard to write to as the bundle's public key. */
+    /* Folder where a back-end may keep what it compiled, for a faster start; NULL: nowhere. What
+     * lies there is not signed: it must be as hard to write to as the bundle's public key. */
     const char *cache_dir;
     /* Processor threads of an inference; 0: as the manifest says. */
     uint32_t threads;
@@ -292,9 +294,9 @@ typedef enum pkecho_pixel_format {
 typedef struct pkecho_frame {
     size_t struct_size;
     const uint8_t *data;
-    uint32_t width, height;     /* pixels, 16 to 4096 */
-    size_t stride;              /* bytes from a row to the next, at least the width */
-    uint32_t format;            /* of pkecho_pixel_format */
+    uint32_t width, height; /* pixels, 16 to 4096 */
+    size_t stride;          /* bytes from a row to the next, at least the width */
+    uint32_t format;        /* of pkecho_pixel_format */
     /* Seconds on any clock, strictly increasing; NaN: none. The first frame of a stream, and the
      * first one after a reset, decides whether the stream is timed. */
     double timestamp_s;
@@ -336,23 +338,23 @@ typedef enum pkecho_restart {
 enum {
     /* The ejection fraction may be acted on: none of the other bits is set. */
     PKECHO_BEAT_VALID = 1u << 0,
-    PKECHO_BEAT_FRAMES = 1u << 1,  /* ED or ES frame is not PKECHO_FRAME_VALID */
-    PKECHO_BEAT_SHORT = 1u << 2,   /* fewer than 8 frames, or under 0.3 s */
-    PKECHO_BEAT_LONG = 1u << 3,    /* over 2.5 s */
-    PKECHO_BEAT_FLAT = 1u << 4,    /* ES area above 95 % of ED area: no contraction was seen */
-    PKECHO_BEAT_SPACING = 1u << 5  /* no spacing was given: volumes are in cubic pixels */
+    PKECHO_BEAT_FRAMES = 1u << 1, /* ED or ES frame is not PKECHO_FRAME_VALID */
+    PKECHO_BEAT_SHORT = 1u << 2,  /* fewer than 8 frames, or under 0.3 s */
+    PKECHO_BEAT_LONG = 1u << 3,   /* over 2.5 s */
+    PKECHO_BEAT_FLAT = 1u << 4,   /* ES area above 95 % of ED area: no contraction was seen */
+    PKECHO_BEAT_SPACING = 1u << 5 /* no spacing was given: volumes are in cubic pixels */
 };
 
 /* A heart beat: from one filling of the ventricle to the next. */
 typedef struct pkecho_beat {
-    uint64_t number;            /* 1 for the stream's first; 0: there was none yet */
+    uint64_t number; /* 1 for the stream's first; 0: there was none yet */
     uint32_t flags;
-    uint32_t frames;            /* in it */
-    uint64_t ed_index, es_index; /* pkecho_result.index of end-diastole and end-systole */
+    uint32_t frames;                       /* in it */
+    uint64_t ed_index, es_index;           /* pkecho_result.index of end-diastole and end-systole */
     double ed_timestamp_s, es_timestamp_s; /* NaN where frames are not timed */
-    double ed_volume, es_volume; /* ml with a spacing, else cubic pixels */
-    double ejection_fraction;   /* percent; NaN where it cannot be computed */
-    const char *method;         /* "single-plane discs, 20, principal axis"; static */
+    double ed_volume, es_volume;           /* ml with a spacing, else cubic pixels */
+    double ejection_fraction;              /* percent; NaN where it cannot be computed */
+    const char *method;                    /* "single-plane discs, 20, principal axis"; static */
 } pkecho_beat;
 
 typedef struct pkecho_result {
@@ -368,14 +370,14 @@ typedef struct pkecho_result {
     /* Filled by a push. */
     uint32_t flags;
     pkecho_restart restart;
-    uint64_t index;          /* of the push in the stream's life, from 0; refused ones do not count */
-    double timestamp_s;      /* as it was pushed */
+    uint64_t index;     /* of the push in the stream's life, from 0; refused ones do not count */
+    double timestamp_s; /* as it was pushed */
     uint64_t area_px;
-    double area_cm2;         /* NaN without a spacing */
-    size_t contour_count;    /* points of the whole outline; min(this, capacity) are written */
-    double latency_ms;       /* of the push, wall time: the next three and what lies between */
+    double area_cm2;      /* NaN without a spacing */
+    size_t contour_count; /* points of the whole outline; min(this, capacity) are written */
+    double latency_ms;    /* of the push, wall time: the next three and what lies between */
     double preprocess_ms, inference_ms, postprocess_ms;
-    pkecho_beat beat;        /* the last whole one */
+    pkecho_beat beat; /* the last whole one */
 } pkecho_result;
 
 PKECHO_API void pkecho_result_default(pkecho_result *result);
@@ -385,10 +387,10 @@ PKECHO_API void pkecho_result_default(pkecho_result *result);
  * The mask has the frame's own geometry. The contour is the outer boundary of the mask's largest
  * component, corners of pixels, clockwise on a screen, the first point not repeated.
  *
- * The window begins anew by itself where the frame's sides or spacing change, or where its timestamp
- * lies more than max_gap_s after the last one. A beat ends where the area, after a running median of
- * three frames, rises above two thirds of its range of the last 3 s (150 frames where untimed), after
- * it was below one third. */
+ * The window begins anew by itself where the frame's sides or spacing change, or where its
+ * timestamp lies more than max_gap_s after the last one. A beat ends where the area, after a
+ * running median of three frames, rises above two thirds of its range of the last 3 s (150 frames
+ * where untimed), after it was below one third. */
 PKECHO_API pkecho_status pkecho_stream_push(pkecho_stream *stream, const pkecho_frame *frame,
                                             pkecho_result *result, pkecho_error *error);
 

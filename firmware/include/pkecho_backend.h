@@ -5,11 +5,11 @@
  *     const pkecho_backend *pkecho_backend_entry(void);
  *
  * A back-end is given bytes that were verified, never paths into a bundle. It follows the rules of
- * pkecho.h: no exception leaves it, it never aborts, and it writes to no stream but the log callback.
- * Functions return a status and, where it is not PKECHO_OK, one line in `message`.
+ * pkecho.h: no exception leaves it, it never aborts, and it writes to no stream but the log
+ * callback. Functions return a status and, where it is not PKECHO_OK, one line in `message`.
  *
- * Threads: load and bind may be called by several threads at once; each request is run by one thread
- * at a time, different requests by several. A request lives no longer than its session.
+ * Threads: load and bind may be called by several threads at once; each request is run by one
+ * thread at a time, different requests by several. A request lives no longer than its session.
  */
 #ifndef PKECHO_BACKEND_H
 #define PKECHO_BACKEND_H
@@ -20,7 +20,7 @@
 extern "C" {
 #endif
 
-#define PKECHO_BACKEND_ABI 1
+#define PKECHO_BACKEND_ABI      1
 #define PKECHO_BACKEND_MAX_RANK 8
 
 typedef enum pkecho_element { PKECHO_U8 = 0, PKECHO_F32 = 1 } pkecho_element;
@@ -35,7 +35,7 @@ typedef struct pkecho_backend_tensor {
 } pkecho_backend_tensor;
 
 typedef struct pkecho_backend_file {
-    const char *name;   /* relative to the engine's folder: "stream.xml" */
+    const char *name; /* relative to the engine's folder: "stream.xml" */
     const uint8_t *data;
     size_t size;
     const char *sha256; /* 64 hexadecimal digits, of `data` */
@@ -45,12 +45,13 @@ typedef struct pkecho_backend_pair {
     const char *key, *value;
 } pkecho_backend_pair;
 
-/* An engine as its manifest describes it. The files' data lives as long as the session that is made of
- * it; everything else until `load` returns. */
+/* An engine as its manifest describes it. The files' data lives as long as the session that is made
+ * of it; everything else until `load` returns. */
 typedef struct pkecho_backend_engine {
     size_t struct_size;
-    const char *bundle_id, *target, *profile, *mode; /* profile "" for none; mode "clip" or "stream" */
-    const pkecho_backend_file *files;                /* the main file first */
+    const char *bundle_id, *target, *profile,
+        *mode;                        /* profile "" for none; mode "clip" or "stream" */
+    const pkecho_backend_file *files; /* the main file first */
     size_t file_count;
     const pkecho_backend_tensor *inputs, *outputs;
     size_t input_count, output_count;
@@ -83,7 +84,8 @@ typedef struct pkecho_backend {
     void *(*allocate)(void *session, size_t bytes);
     void (*release)(void *session, void *memory);
 
-    /* An inference tied to memory that stays: each run reads those inputs and fills those outputs. */
+    /* An inference tied to memory that stays: each run reads those inputs and fills those outputs.
+     */
     pkecho_status (*bind)(void *session, const pkecho_backend_tensor *inputs, size_t input_count,
                           const pkecho_backend_tensor *outputs, size_t output_count, void **request,
                           char *message, size_t message_size);

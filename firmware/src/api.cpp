@@ -48,8 +48,9 @@ bool is_struct(const T &given) noexcept {
 template <typename T>
 T taken(const T &given, const char *name) {
     if (!is_struct(given)) {
-        throw Failure(PKECHO_STRUCT_SIZE, std::string(name) + ".struct_size is none that this "
-                                                              "library knows; call its _default");
+        throw Failure(PKECHO_STRUCT_SIZE, std::string(name) +
+                                              ".struct_size is none that this "
+                                              "library knows. Call its _default");
     }
     T own = given;
     own.struct_size = sizeof(T);
@@ -67,7 +68,7 @@ void give(const T &own, T &given) noexcept {
 template <typename T>
 T &needed(T *pointer, const char *name) {
     if (pointer == nullptr) {
-        throw Failure(PKECHO_NULL_ARGUMENT, std::string(name) + " is NULL; pass one");
+        throw Failure(PKECHO_NULL_ARGUMENT, std::string(name) + " is NULL. Pass one");
     }
     return *pointer;
 }
@@ -89,11 +90,11 @@ pkecho_status guarded(pkecho_error *error, const Work &work) noexcept {
     } catch (const Failure &failure) {
         return say(error, failure.status(), failure.what());
     } catch (const std::bad_alloc &) {
-        return say(error, PKECHO_OUT_OF_MEMORY, "there is not enough memory; free some");
+        return say(error, PKECHO_OUT_OF_MEMORY, "there is not enough memory. Free some");
     } catch (const std::exception &other) {
         return say(error, PKECHO_INTERNAL, other.what());
     } catch (...) {
-        return say(error, PKECHO_INTERNAL, "an unknown exception; please report it");
+        return say(error, PKECHO_INTERNAL, "an unknown exception. Please report it");
     }
 }
 
@@ -101,7 +102,7 @@ std::string text(const char *given) { return given != nullptr ? given : ""; }
 
 int flag(int given, const char *name) {
     if (given != 0 && given != 1) {
-        throw Failure(PKECHO_INVALID_ARGUMENT, std::string(name) + " is neither 0 nor 1; pass one");
+        throw Failure(PKECHO_INVALID_ARGUMENT, std::string(name) + " is neither 0 nor 1. Pass one");
     }
     return given;
 }
@@ -110,7 +111,7 @@ pkecho::Trust trust_of(const pkecho_bundle_options &options) {
     pkecho::Trust trust;
     if (options.public_key_count > 0) needed(options.public_keys, "public_keys");
     if (options.public_key_count > 64) {
-        throw Failure(PKECHO_INVALID_ARGUMENT, "public_key_count is above 64; pass fewer keys");
+        throw Failure(PKECHO_INVALID_ARGUMENT, "public_key_count is above 64. Pass fewer keys");
     }
     for (size_t index = 0; index < options.public_key_count; ++index) {
         trust.public_keys.emplace_back(&needed(options.public_keys[index], "a public key"));
@@ -122,10 +123,10 @@ pkecho::Trust trust_of(const pkecho_bundle_options &options) {
 
 pkecho::StreamChoice choice_of(const pkecho_stream_options &options) {
     if (!(options.max_gap_s > 0)) {  // also catches NaN
-        throw Failure(PKECHO_INVALID_ARGUMENT, "max_gap_s is not above 0; pass seconds");
+        throw Failure(PKECHO_INVALID_ARGUMENT, "max_gap_s is not above 0. Pass seconds");
     }
     if (!(options.deadline_ms >= 0)) {
-        throw Failure(PKECHO_INVALID_ARGUMENT, "deadline_ms is below 0; pass 0 for none");
+        throw Failure(PKECHO_INVALID_ARGUMENT, "deadline_ms is below 0. Pass 0 for none");
     }
     pkecho::StreamChoice choice;
     choice.max_gap_s = options.max_gap_s;
@@ -154,7 +155,7 @@ pkecho::SelfTestResult tested(const std::shared_ptr<const pkecho::Engine> &engin
 
 [[noreturn]] void test_failed() {
     throw Failure(PKECHO_SELF_TEST_FAILED,
-                  "the engine does not give here what it gave when the bundle was built; see the "
+                  "the engine does not give here what it gave when the bundle was built. See the "
                   "report, and compile for this device");
 }
 
@@ -252,7 +253,7 @@ pkecho_status pkecho_engine_open(const pkecho_bundle *bundle, const pkecho_engin
         if (options != nullptr) own = taken(*options, "options");
         pkecho_engine *&out = needed(engine, "engine");
         if (own.threads > 256) {
-            throw Failure(PKECHO_INVALID_ARGUMENT, "threads is above 256; pass 0 to 256");
+            throw Failure(PKECHO_INVALID_ARGUMENT, "threads is above 256. Pass 0 to 256");
         }
         const bool asked = flag(own.self_test, "self_test") == 1;
         const pkecho::EngineChoice choice{text(own.backend_dir), text(own.cache_dir), own.threads};

@@ -58,8 +58,8 @@ bool find_ed_es(const BeatFrame *frames, int count, const BeatFrame **ed_frame,
 
 // NaN where it cannot be computed.
 double ejection_fraction(double ed_volume, double es_volume) noexcept {
-    const bool usable = ed_volume > 0 && es_volume >= 0 && std::isfinite(ed_volume) &&
-                        std::isfinite(es_volume);
+    const bool usable =
+        ed_volume > 0 && es_volume >= 0 && std::isfinite(ed_volume) && std::isfinite(es_volume);
     return usable ? 100 * (ed_volume - es_volume) / ed_volume : NAN;
 }
 

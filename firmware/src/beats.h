@@ -25,9 +25,9 @@ struct BeatFrame {
 // reported.
 class BeatDetector {
 public:
-    static constexpr double range_s = 3.0;   // of timed frames
-    static constexpr int range_frames = 150; // of untimed ones
-    static constexpr int capacity = 1024;    // frames kept, of a beat and of a range, at most
+    static constexpr double range_s = 3.0;    // of timed frames
+    static constexpr int range_frames = 150;  // of untimed ones
+    static constexpr int capacity = 1024;     // frames kept, of a beat and of a range, at most
     // Where the largest median of the range is not above this many times the smallest one, nothing
     // moves: the noise of an unmoving image makes no beats.
     static constexpr double flat_ratio = 1.05;

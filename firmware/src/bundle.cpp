@@ -25,7 +25,8 @@ using Bytes = std::vector<uint8_t>;
 }
 
 // Runs through all files of a manifest.
-template <class Do> void for_each_file(const Manifest &manifest, const Do &act) {
+template <class Do>
+void for_each_file(const Manifest &manifest, const Do &act) {
     for (const auto *files : {&manifest.files, &manifest.report_files})
         for (const FileEntry &entry : *files) act(entry);
 }
@@ -79,9 +80,9 @@ void check_signature(const SafeFolder &folder, const Bytes &manifest,
     if (is_there && !keys.empty()) {
         const Bytes text =
             read_whole(folder, layout::signature, minisign::max_text, PKECHO_SIGNATURE);
-        const minisign::Verified verified = minisign::verify(
-            manifest.data(), manifest.size(),
-            {reinterpret_cast<const char *>(text.data()), text.size()}, keys);
+        const minisign::Verified verified =
+            minisign::verify(manifest.data(), manifest.size(),
+                             {reinterpret_cast<const char *>(text.data()), text.size()}, keys);
         bundle.is_signed = true;
         bundle.signed_by = verified.signed_by;
         bundle.trusted_comment = verified.trusted_comment;
@@ -100,11 +101,10 @@ void check_signature(const SafeFolder &folder, const Bytes &manifest,
 
 void check_rollback(const Manifest &manifest, const Trust &trust) {
     if (manifest.security_version >= trust.minimum_security_version) return;
-    throw Failure(PKECHO_ROLLBACK,
-                  std::string(layout::manifest) + ": has security version " +
-                      std::to_string(manifest.security_version) + ", at least " +
-                      std::to_string(trust.minimum_security_version) +
-                      " is asked for. Install a newer bundle");
+    throw Failure(PKECHO_ROLLBACK, std::string(layout::manifest) + ": has security version " +
+                                       std::to_string(manifest.security_version) + ", at least " +
+                                       std::to_string(trust.minimum_security_version) +
+                                       " is asked for. Install a newer bundle");
 }
 
 // By the manifest alone, before memory is taken or a file is read.
@@ -114,8 +114,9 @@ void check_sizes(const Manifest &manifest) {
         if (!is_kept(entry)) return;
         if (entry.size > max_kept_file || (kept += entry.size) > max_kept)
             throw Failure(PKECHO_TOO_LARGE,
-                          entry.path + ": makes the engine and golden files larger than 1 GiB each "
-                                       "or 2 GiB in all. Use a smaller engine");
+                          entry.path +
+                              ": makes the engine and golden files larger than 1 GiB each "
+                              "or 2 GiB in all. Use a smaller engine");
     });
 }
 
@@ -135,9 +136,9 @@ void check_unlisted(const SafeFolder &folder, const Manifest &manifest) {
     const std::set<std::string> folders = folders_of(manifest);
     const auto check = [&](const std::string &path, FileKind kind) {
         const auto refuse_it = [&path](const std::string &what) {
-            throw Failure(PKECHO_FILE_UNLISTED,
-                          quoted(path, 120) + ": " + what +
-                              ". Keep other files out of the bundle's folder");
+            throw Failure(
+                PKECHO_FILE_UNLISTED,
+                quoted(path, 120) + ": " + what + ". Keep other files out of the bundle's folder");
         };
         if (kind == FileKind::link) refuse_it("is a symbolic link");
         if (kind == FileKind::other) refuse_it("is not a regular file");

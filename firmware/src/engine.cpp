@@ -11,7 +11,7 @@ namespace pkecho {
 
 namespace {
 
-constexpr int stride = 32;  // image pixels per feature in the history
+constexpr int stride = 32;        // image pixels per feature in the history
 constexpr int counted = 1 << 20;  // frames that a window counts: streams run for weeks
 
 const TensorSpec &named(const std::vector<TensorSpec> &specs, const char *name) {
@@ -19,14 +19,14 @@ const TensorSpec &named(const std::vector<TensorSpec> &specs, const char *name) 
         if (spec.name == name) return spec;
     }
     throw Failure(PKECHO_ENGINE_INTERFACE, std::string("the manifest's engine has no tensor ") +
-                                               name + "; build the bundle again");
+                                               name + ". Build the bundle again");
 }
 
 void expect(const TensorSpec &spec, Element element, const std::vector<int64_t> &shape) {
     if (spec.element != element || spec.shape != shape) {
         throw Failure(PKECHO_ENGINE_INTERFACE, "tensor " + spec.name +
                                                    " of the manifest's engine has another type or "
-                                                   "shape than its mode asks for; build it again");
+                                                   "shape than its mode asks for. Build it again");
     }
 }
 
@@ -36,7 +36,7 @@ void check_interface(const EngineEntry &entry, const Manifest &manifest) {
     const bool live = entry.mode == "stream";
     if (entry.inputs.size() != (live ? 2u : 1u) || entry.outputs.size() != (live ? 2u : 1u)) {
         throw Failure(PKECHO_ENGINE_INTERFACE,
-                      "the manifest's engine has more tensors than its mode; build it again");
+                      "the manifest's engine has more tensors than its mode. Build it again");
     }
     const int64_t frames = live ? 1 : window;
     expect(named(entry.inputs, live ? "frame" : "frames"), Element::u8, {frames, 1, height, width});
@@ -66,7 +66,7 @@ std::shared_ptr<const Session> load_session(const Bundle &bundle, const EngineEn
         const std::string path = entry.directory + "/" + name;
         const std::vector<uint8_t> *content = bundle.content(path);
         if (content == nullptr) {
-            throw Failure(PKECHO_MANIFEST, path + " is not among the files; build it again");
+            throw Failure(PKECHO_MANIFEST, path + " is not among the files. Build it again");
         }
         hashes.push_back(bundle.sha256(path));
         files.push_back({name.c_str(), content->data(), content->size(), hashes.back().c_str()});
@@ -111,8 +111,8 @@ std::shared_ptr<const Engine> Engine::load(std::shared_ptr<const Bundle> bundle,
     const auto began = std::chrono::steady_clock::now();
     const EngineEntry *entry = bundle->manifest.engine(mode);
     if (entry == nullptr) {
-        throw Failure(PKECHO_NO_ENGINE, "the bundle has no " + mode +
-                                            " engine; compile one with --mode both");
+        throw Failure(PKECHO_NO_ENGINE,
+                      "the bundle has no " + mode + " engine. Compile one with --mode both");
     }
     check_interface(*entry, bundle->manifest);
     auto engine = std::make_shared<Engine>();
@@ -177,7 +177,7 @@ pkecho_status Window::step(char *message, size_t message_size) noexcept {
     const pkecho_status status = steps_[reads_]->run(message, message_size);
     if (status == PKECHO_OK && !finite()) {
         std::snprintf(message, message_size,
-                      "the engine gave logits that are not finite; run the self-test");
+                      "the engine gave logits that are not finite. Run the self-test");
         return PKECHO_INFERENCE_FAILED;
     }
     return status;

@@ -42,13 +42,13 @@ class Window {
 public:
     explicit Window(const std::shared_ptr<const Engine> &engine);
 
-    uint8_t *frame() const noexcept { return frame_.as<uint8_t>(); }        // [H, W], write here
-    const float *logits() const noexcept { return logits_.as<float>(); }   // [H, W], of the newest
+    uint8_t *frame() const noexcept { return frame_.as<uint8_t>(); }      // [H, W], write here
+    const float *logits() const noexcept { return logits_.as<float>(); }  // [H, W], of the newest
     int pushed() const noexcept { return pushed_; }
 
     // Take `frame` into the window and segment it into `logits`. `anew`: forget every earlier frame
-    // first, so that the window holds copies of this one. Whatever fails leaves the window as it was,
-    // or empty where the first look at a first frame succeeded and the second did not.
+    // first, so that the window holds copies of this one. Whatever fails leaves the window as it
+    // was, or empty where the first look at a first frame succeeded and the second did not.
     pkecho_status advance(bool anew, char *message, size_t message_size) noexcept;
     void restart() noexcept { pushed_ = 0; }
 

@@ -23,7 +23,8 @@ json::Value &Fields::take(std::string_view key) {
     return member->value;
 }
 
-template <class T> T &Fields::typed(std::string_view key, const char *type) {
+template <class T>
+T &Fields::typed(std::string_view key, const char *type) {
     T *value = take(key).template get<T>();
     if (value == nullptr) refuse(name(key) + " must be " + type);
     return *value;

@@ -48,7 +48,8 @@ public:
 private:
     json::Value &take(std::string_view key);
     json::Value::Array &array(std::string_view key);
-    template <class T> T &typed(std::string_view key, const char *type);
+    template <class T>
+    T &typed(std::string_view key, const char *type);
 
     json::Value::Object *members_;
     std::vector<bool> taken_;

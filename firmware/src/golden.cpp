@@ -5,8 +5,8 @@
 #include <string_view>
 #include <vector>
 
-#include "fields.h"
 #include "failure.h"
+#include "fields.h"
 #include "json.h"
 
 namespace pkecho {
@@ -27,7 +27,7 @@ constexpr Array arrays[] = {{"frames", "u8", "|u1", 1},
 const std::vector<uint8_t> &listed(const Bundle &bundle, const std::string &path) {
     const std::vector<uint8_t> *content = bundle.content(path);
     if (content == nullptr) {
-        throw Failure(PKECHO_NO_GOLDEN, path + " is not in the bundle; build the bundle again");
+        throw Failure(PKECHO_NO_GOLDEN, path + " is not in the bundle. Build the bundle again");
     }
     return *content;
 }
@@ -39,8 +39,8 @@ std::string npy_header(const char *descr, const std::vector<int64_t> &shape) {
         extents += (extents.empty() ? "" : ", ") + std::to_string(extent);
     }
     if (shape.size() == 1) extents += ",";
-    std::string text = std::string("{'descr': '") + descr + "', 'fortran_order': False, 'shape': (" +
-                       extents + "), }";
+    std::string text = std::string("{'descr': '") + descr +
+                       "', 'fortran_order': False, 'shape': (" + extents + "), }";
     const std::string prefix("\x93NUMPY\x01\x00", 8);
     text.append((64 - (prefix.size() + 2 + text.size() + 1) % 64) % 64, ' ');
     text += '\n';
@@ -59,7 +59,7 @@ const uint8_t *elements(const Bundle &bundle, const std::string &path, const Arr
     if (content.size() != header.size() + bytes ||
         std::memcmp(content.data(), header.data(), header.size()) != 0) {
         throw Failure(PKECHO_NO_GOLDEN,
-                      path + " does not hold what golden.json says; build the bundle again");
+                      path + " does not hold what golden.json says. Build the bundle again");
     }
     return content.data() + header.size();
 }
@@ -103,14 +103,16 @@ void check_consistent(const Golden &golden, const uint8_t *areas, const std::str
             const bool inside = logit > golden.threshold;
             if (!std::isfinite(logit) || golden.masks[at] != (inside ? 1 : 0)) {
                 throw Failure(PKECHO_NO_GOLDEN,
-                              folder + " holds masks that are not those of its logits; build the "
-                                       "bundle again");
+                              folder +
+                                  " holds masks that are not those of its logits. Build the "
+                                  "bundle again");
             }
             area += inside ? 1 : 0;
         }
         if (f32_at(areas, frame) != static_cast<float>(area)) {
-            throw Failure(PKECHO_NO_GOLDEN, folder + " holds areas that are not those of its masks; "
-                                                     "build the bundle again");
+            throw Failure(PKECHO_NO_GOLDEN, folder +
+                                                " holds areas that are not those of its masks. "
+                                                "Build the bundle again");
         }
     }
 }
@@ -120,10 +122,8 @@ void check_consistent(const Golden &golden, const uint8_t *areas, const std::str
 Golden read_golden(const Bundle &bundle, const std::string &mode) {
     const Manifest &manifest = bundle.manifest;
     const int64_t frames = manifest.window, height = manifest.height, width = manifest.width;
-    const std::vector<int64_t> shapes[4] = {{frames, 1, height, width},
-                                            {frames, 1, height, width},
-                                            {frames, height, width},
-                                            {frames}};
+    const std::vector<int64_t> shapes[4] = {
+        {frames, 1, height, width}, {frames, 1, height, width}, {frames, height, width}, {frames}};
     const std::string folder = "golden/" + mode, index = folder + "/golden.json";
     const json::Origin origin{PKECHO_NO_GOLDEN, index};
     Golden golden;
@@ -132,7 +132,8 @@ Golden read_golden(const Bundle &bundle, const std::string &mode) {
     golden.threshold = static_cast<float>(read_index(listed(bundle, index), origin, shapes));
     const uint8_t *found[4];
     for (size_t at = 0; at < 4; ++at) {
-        found[at] = elements(bundle, folder + "/" + arrays[at].name + ".npy", arrays[at], shapes[at]);
+        found[at] =
+            elements(bundle, folder + "/" + arrays[at].name + ".npy", arrays[at], shapes[at]);
     }
     golden.frames = found[0];
     golden.logits = found[1];

@@ -19,8 +19,8 @@ struct Golden {
     const uint8_t *masks = nullptr;   // bool [T, H, W]
 };
 
-// The vectors of a mode, checked as Python's GoldenVectors checks them: shapes that fit the manifest,
-// masks and areas that follow from the logits. Throws Failure, PKECHO_NO_GOLDEN.
+// The vectors of a mode, checked as Python's GoldenVectors checks them: shapes that fit the
+// manifest, masks and areas that follow from the logits. Throws Failure, PKECHO_NO_GOLDEN.
 Golden read_golden(const Bundle &bundle, const std::string &mode);
 
 }  // namespace pkecho

@@ -342,7 +342,8 @@ void Writer::real(double value) {
     const std::string_view text(buffer, write_shortest(value, buffer));
     const size_t mark = text.find('e');
     int exponent = 0;  // from_chars reads "-05", but no "+"
-    std::from_chars(buffer + mark + (text[mark + 1] == '+' ? 2 : 1), buffer + text.size(), exponent);
+    std::from_chars(buffer + mark + (text[mark + 1] == '+' ? 2 : 1), buffer + text.size(),
+                    exponent);
     if (exponent < -4 || exponent >= 16) {
         out_ += text;  // "1.5e-05", "1e+16": as Python writes it, too
         return;

@@ -35,8 +35,14 @@ public:
     std::variant<std::monostate, bool, int64_t, double, std::string, Array, Object> data;
 
     // The value where it is of this type, else nullptr.
-    template <class T> T *get() noexcept { return std::get_if<T>(&data); }
-    template <class T> const T *get() const noexcept { return std::get_if<T>(&data); }
+    template <class T>
+    T *get() noexcept {
+        return std::get_if<T>(&data);
+    }
+    template <class T>
+    const T *get() const noexcept {
+        return std::get_if<T>(&data);
+    }
 };
 
 struct Member {

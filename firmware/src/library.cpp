@@ -43,7 +43,7 @@ bool names_a_file(const std::string &target) {
 Library Library::open(const std::string &folder, const std::string &target) {
     if (!names_a_file(target)) {
         throw Failure(PKECHO_BACKEND_MISSING,
-                      "the manifest's target cannot name a back-end; build the bundle again");
+                      "the manifest's target cannot name a back-end. Build the bundle again");
     }
     const std::string where = folder.empty() ? own_folder() + "/pkecho" : folder;
     const std::string path = where + "/libpkecho-backend-" + target + ".so";
@@ -51,16 +51,17 @@ Library Library::open(const std::string &folder, const std::string &target) {
     void *library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
     if (library == nullptr) {
         const char *why = dlerror();
-        throw Failure(PKECHO_BACKEND_MISSING,
-                      "no back-end for target " + target + ": " + (why ? why : path) +
-                          "; install it there, or set backend_dir");
+        throw Failure(PKECHO_BACKEND_MISSING, "no back-end for target " + target + ": " +
+                                                  (why ? why : path) +
+                                                  ". Install it there, or set backend_dir");
     }
-    const auto entry = reinterpret_cast<pkecho_backend_entry_function>(
-        dlsym(library, "pkecho_backend_entry"));
+    const auto entry =
+        reinterpret_cast<pkecho_backend_entry_function>(dlsym(library, "pkecho_backend_entry"));
     const pkecho_backend *functions = entry ? entry() : nullptr;
     if (functions == nullptr || functions->abi != PKECHO_BACKEND_ABI) {
-        throw Failure(PKECHO_BACKEND_VERSION, path + " is of another version of this library; "
-                                                     "install both from one build");
+        throw Failure(PKECHO_BACKEND_VERSION, path +
+                                                  " is of another version of this library. "
+                                                  "Install both from one build");
     }
     return Library(functions, path);
 }
@@ -126,9 +127,9 @@ Request::Request(std::shared_ptr<const Session> session, const std::vector<Bound
     for (const BoundTensor &each : inputs) in.push_back(described(each.spec, each.data));
     for (const BoundTensor &each : outputs) out.push_back(described(each.spec, each.data));
     char message[PKECHO_MESSAGE_SIZE] = "";
-    const pkecho_status status = session_->library().functions().bind(
-        session_->handle(), in.data(), in.size(), out.data(), out.size(), &request_, message,
-        sizeof message);
+    const pkecho_status status =
+        session_->library().functions().bind(session_->handle(), in.data(), in.size(), out.data(),
+                                             out.size(), &request_, message, sizeof message);
     if (status != PKECHO_OK) refuse(status, message, "the back-end cannot bind the tensors");
 }
 

@@ -13,8 +13,8 @@ namespace pkecho {
 
 class Session;
 
-// A back-end that speaks our ABI. It stays loaded for the life of the process: runtimes leave threads
-// and exit handlers behind that a dlclose would pull the code from under.
+// A back-end that speaks our ABI. It stays loaded for the life of the process: runtimes leave
+// threads and exit handlers behind that a dlclose would pull the code from under.
 class Library {
 public:
     // Load libpkecho-backend-TARGET.so from `folder`, "" for "pkecho" beside libpkecho.so.
@@ -43,7 +43,9 @@ public:
     void *data() const noexcept { return data_; }
     size_t bytes() const noexcept { return bytes_; }
     template <typename T>
-    T *as() const noexcept { return static_cast<T *>(data_); }
+    T *as() const noexcept {
+        return static_cast<T *>(data_);
+    }
 
 private:
     std::shared_ptr<const Session> session_;

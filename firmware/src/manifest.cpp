@@ -229,8 +229,8 @@ std::string engine_sha256(const Manifest &manifest) {
 // ---- The other sections ------------------------------------------------------------------------
 
 void check_schema(const std::string &schema, const json::Origin &origin) {
-    const std::string_view number = std::string_view(schema).substr(
-        std::min(schema.size(), schema_prefix.size()));
+    const std::string_view number =
+        std::string_view(schema).substr(std::min(schema.size(), schema_prefix.size()));
     const bool is_number = !number.empty() && number.size() <= 9 && number.front() != '0' &&
                            number.find_first_not_of("0123456789") == number.npos;
     if (!is_number || schema.compare(0, schema_prefix.size(), schema_prefix) != 0)

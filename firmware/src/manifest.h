@@ -22,8 +22,8 @@ struct TensorSpec {
 using Pairs = std::vector<std::pair<std::string, std::string>>;
 
 struct EngineEntry {
-    std::string mode;       // "clip" or "stream"
-    std::string directory;  // "engine" or a folder in it
+    std::string mode;                // "clip" or "stream"
+    std::string directory;           // "engine" or a folder in it
     std::vector<std::string> files;  // relative to `directory`, the main file first
     std::vector<TensorSpec> inputs, outputs;
     Pairs options, toolchain;

@@ -18,8 +18,8 @@ public:
     ComponentFinder(int height, int width);
 
     struct Found {
-        size_t area = 0;     // pixels of the mask, 0 or 1 each
-        size_t largest = 0;  // pixels of its largest component
+        size_t area = 0;              // pixels of the mask, 0 or 1 each
+        size_t largest = 0;           // pixels of its largest component
         bool touches_border = false;  // the mask, not only its largest component
     };
 
@@ -54,12 +54,12 @@ private:
     void erase_others(uint8_t *component) noexcept;
 
     int height_, width_;
-    size_t most_runs_;    // that a mask can have
-    Array<Run> runs_;     // in row order
-    Array<int> rows_;     // [height + 1], the first run of each row
-    Array<int> parents_;  // of a run, an earlier one; of a component's first run, minus its pixels
-    int largest_ = -1;    // the first run of the largest component; -1: the mask is empty
-    int largest_row_ = 0; // that run's row
+    size_t most_runs_;     // that a mask can have
+    Array<Run> runs_;      // in row order
+    Array<int> rows_;      // [height + 1], the first run of each row
+    Array<int> parents_;   // of a run, an earlier one; of a component's first run, minus its pixels
+    int largest_ = -1;     // the first run of the largest component; -1: the mask is empty
+    int largest_row_ = 0;  // that run's row
 };
 
 }  // namespace pkecho

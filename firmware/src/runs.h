@@ -13,8 +13,7 @@ namespace pkecho {
 template <typename Visit>
 inline void for_each_run(const uint8_t *mask, int height, int width, Visit visit) noexcept {
     const uint8_t *at = mask, *begin = mask;  // of the row that `at` is in
-    const uint8_t *const stop =
-        mask + static_cast<size_t>(height) * static_cast<size_t>(width);
+    const uint8_t *const stop = mask + static_cast<size_t>(height) * static_cast<size_t>(width);
     for (int row = 0; at < stop;) {
         const void *const start = std::memchr(at, 1, static_cast<size_t>(stop - at));
         if (start == nullptr) return;

@@ -32,7 +32,8 @@ void compare_frame(const Golden &golden, size_t frame, const float *logits,
     }
     const auto pixels = static_cast<double>(golden.pixels);
     const double base = golden_area > 0 ? static_cast<double>(golden_area) : pixels;
-    const double area_apart = std::fabs(static_cast<double>(area) - static_cast<double>(golden_area));
+    const double area_apart =
+        std::fabs(static_cast<double>(area) - static_cast<double>(golden_area));
     result.pixels_differ_fraction =
         std::max(result.pixels_differ_fraction, static_cast<double>(differ) / pixels);
     result.area_difference_fraction = std::max(result.area_difference_fraction, area_apart / base);

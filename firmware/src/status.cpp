@@ -3,8 +3,7 @@
 
 // No default: the compiler names an enumerator that is missing here.
 #define PKECHO_NAME(status) \
-    case status:            \
-        return #status
+    case status: return #status
 
 extern "C" const char *pkecho_status_name(pkecho_status status) {
     switch (status) {

@@ -28,30 +28,30 @@ bool same(double a, double b) noexcept { return a == b; }
 
 void check_frame(const pkecho_frame &frame) {
     if (frame.data == nullptr) {
-        throw Failure(PKECHO_NULL_ARGUMENT, "frame.data is NULL; pass the frame's first pixel");
+        throw Failure(PKECHO_NULL_ARGUMENT, "frame.data is NULL. Pass the frame's first pixel");
     }
     if (frame.format != PKECHO_GREY8) {
-        throw Failure(PKECHO_FRAME_FORMAT, "frame.format is none that there is; use PKECHO_GREY8");
+        throw Failure(PKECHO_FRAME_FORMAT, "frame.format is none that there is. Use PKECHO_GREY8");
     }
     for (const uint32_t side : {frame.width, frame.height}) {
         if (side < least_side || side > most_side) {
             throw Failure(PKECHO_FRAME_SIZE, "the frame is " + sides(frame) +
-                                                 "; pass frames with sides from 16 to 4096");
+                                                 ". Pass frames with sides from 16 to 4096");
         }
     }
     if (frame.stride < frame.width) {
         throw Failure(PKECHO_FRAME_STRIDE, "frame.stride is " + std::to_string(frame.stride) +
                                                " for a width of " + std::to_string(frame.width) +
-                                               "; pass the bytes from a row to the next");
+                                               ". Pass the bytes from a row to the next");
     }
     const double row = frame.spacing_row_mm, column = frame.spacing_column_mm;
     const bool none = same(row, 0) && same(column, 0);
     if (!none && !(row > 0 && column > 0 && std::isfinite(row) && std::isfinite(column))) {
         throw Failure(PKECHO_FRAME_SPACING,
-                      "the spacing is not above 0 in both axes; pass mm, or 0 and 0 for unknown");
+                      "the spacing is not above 0 in both axes. Pass mm, or 0 and 0 for unknown");
     }
     if (std::isinf(frame.timestamp_s)) {
-        throw Failure(PKECHO_TIMESTAMP, "the timestamp is infinite; pass seconds, or NaN for none");
+        throw Failure(PKECHO_TIMESTAMP, "the timestamp is infinite. Pass seconds, or NaN for none");
     }
 }
 
@@ -63,10 +63,11 @@ void check_mask_room(const pkecho_frame &frame, const pkecho_result &result) {
     const bool fits = stride >= frame.width && result.mask_bytes >= frame.width &&
                       (rows == 0 || stride <= (result.mask_bytes - frame.width) / rows);
     if (!fits) {
-        throw Failure(PKECHO_OUTPUT_TOO_SMALL,
-                      "the mask of a frame of " + sides(frame) + " does not fit " +
-                          std::to_string(result.mask_bytes) + " bytes with its stride; pass a "
-                                                              "larger buffer");
+        throw Failure(PKECHO_OUTPUT_TOO_SMALL, "the mask of a frame of " + sides(frame) +
+                                                   " does not fit " +
+                                                   std::to_string(result.mask_bytes) +
+                                                   " bytes with its stride. Pass a "
+                                                   "larger buffer");
     }
 }
 
@@ -88,7 +89,7 @@ void write_mask(const std::vector<uint8_t> &mask, const pkecho_frame &frame,
 
 StreamGuard::StreamGuard(Stream &stream) : stream_(stream) {
     if (stream.busy_.test_and_set(std::memory_order_acquire)) {
-        throw Failure(PKECHO_BUSY, "another thread is in this stream; open one per thread");
+        throw Failure(PKECHO_BUSY, "another thread is in this stream. Open one per thread");
     }
 }
 
@@ -166,14 +167,15 @@ Stream::Geometry &Stream::geometry_of(const pkecho_frame &frame) {
 void Stream::check_order(double timestamp_s) const {
     if (!follows_) return;
     if (std::isnan(timestamp_s) != std::isnan(last_s_)) {
-        throw Failure(PKECHO_TIMESTAMP, "some frames have a timestamp and some have none; pass one "
-                                        "with every frame or with none, or reset the stream");
+        throw Failure(PKECHO_TIMESTAMP,
+                      "some frames have a timestamp and some have none. Pass one "
+                      "with every frame or with none, or reset the stream");
     }
     if (timestamp_s <= last_s_) {  // false for NaN
-        throw Failure(PKECHO_TIMESTAMP,
-                      "timestamp " + std::to_string(timestamp_s) + " s does not come after " +
-                          std::to_string(last_s_) + " s; push frames in time order, or reset the "
-                                                    "stream");
+        throw Failure(PKECHO_TIMESTAMP, "timestamp " + std::to_string(timestamp_s) +
+                                            " s does not come after " + std::to_string(last_s_) +
+                                            " s. Push frames in time order, or reset the "
+                                            "stream");
     }
 }
 

@@ -87,8 +87,8 @@ Vector principal_direction(const Moments &sums, Vector pixel) noexcept {
         central(sums.count, sums.row, sums.row, sums.row_row) * pixel.row * pixel.row;
     const double column = central(sums.count, sums.column, sums.column, sums.column_column) *
                           pixel.column * pixel.column;
-    const double mixed = central(sums.count, sums.row, sums.column, sums.row_column) * pixel.row *
-                         pixel.column;
+    const double mixed =
+        central(sums.count, sums.row, sums.column, sums.row_column) * pixel.row * pixel.column;
     const double noise = rounding * (row + column);
     const double twice_mixed = std::abs(mixed) <= noise ? 0 : 2 * mixed;
     const double excess = std::abs(row - column) <= noise ? 0 : row - column;
@@ -198,8 +198,7 @@ double disc_volume(const uint8_t *pixels, int height, int width, double spacing_
     const double start = extent.start - half_pixel;
     const double length = extent.end + half_pixel - start;
     // interpolation spreads each pixel this far
-    const double reach =
-        std::abs(across.row) * pixel.row + std::abs(across.column) * pixel.column;
+    const double reach = std::abs(across.row) * pixel.row + std::abs(across.column) * pixel.column;
     const double low = extent.low - reach, high = extent.high + reach;
     const double finest = pixels_per_sample / std::max(std::abs(across.row) / pixel.row,
                                                        std::abs(across.column) / pixel.column);

@@ -1,5 +1,5 @@
-// pkecho-exercise: use the library as no sane program would, and see that it bears it. Run plain and
-// under sanitizers; exits 0 when everything was as pkecho.h says, else 1 with a line on stderr.
+// pkecho-exercise: use the library as no sane program would, and see that it bears it. Run plain
+// and under sanitizers; exits 0 when everything was as pkecho.h says, else 1 with a line on stderr.
 //
 //     pkecho-exercise random BUNDLE BACKENDS FRAMES SEED   any frames, any mistakes
 //     pkecho-exercise threads BUNDLE BACKENDS FRAMES       streams side by side, and one shared
@@ -34,10 +34,9 @@ std::atomic<long> fail_at{-1};  // the allocation of this number fails; -1: none
 
 void *allocate(size_t size, size_t alignment) {
     if (allocations++ == fail_at) return nullptr;
-    return alignment > alignof(std::max_align_t) ? std::aligned_alloc(
-                                                       alignment, (size + alignment - 1) / alignment *
-                                                                      alignment)
-                                                 : std::malloc(size != 0 ? size : 1);
+    return alignment > alignof(std::max_align_t)
+               ? std::aligned_alloc(alignment, (size + alignment - 1) / alignment * alignment)
+               : std::malloc(size != 0 ? size : 1);
 }
 
 void *allocate_or_throw(size_t size, size_t alignment) {
@@ -195,8 +194,10 @@ pkecho_status spoil(Pusher &pusher, unsigned which) {
         case 5: pusher.frame.timestamp_s = infinity; return PKECHO_TIMESTAMP;
         case 6: pusher.frame.timestamp_s = -1e9; return PKECHO_TIMESTAMP;
         case 7: pusher.frame.spacing_row_mm = -1; return PKECHO_FRAME_SPACING;
-        case 8: pusher.frame.spacing_row_mm = 1 - pusher.frame.spacing_column_mm;
-                pusher.frame.spacing_column_mm = 0; return PKECHO_FRAME_SPACING;  // of one axis
+        case 8:
+            pusher.frame.spacing_row_mm = 1 - pusher.frame.spacing_column_mm;
+            pusher.frame.spacing_column_mm = 0;
+            return PKECHO_FRAME_SPACING;  // of one axis
         case 9: pusher.result.mask_bytes -= 1; return PKECHO_OUTPUT_TOO_SMALL;
         case 10: pusher.result.mask_stride = SIZE_MAX; return PKECHO_OUTPUT_TOO_SMALL;
         case 11: pusher.result.mask_stride = pusher.frame.width - 1; return PKECHO_OUTPUT_TOO_SMALL;
@@ -220,7 +221,8 @@ void push_mistake(Pusher &pusher, pkecho_stream *stream, unsigned which) {
         pkecho_stream_push(stream, &pusher.frame, &pusher.result, &pusher.error);
     expect(got == wanted, "mistake " + std::to_string(which) + " brought " +
                               pkecho_status_name(got) + ", not " + pkecho_status_name(wanted));
-    expect(pusher.error.status == wanted && pusher.error.message[0] != '\0', "no word on a mistake");
+    expect(pusher.error.status == wanted && pusher.error.message[0] != '\0',
+           "no word on a mistake");
     expect(pusher.mask == mask, "a push that failed wrote a mask");
     pusher.frame = frame;
     pusher.result = result;
@@ -309,8 +311,8 @@ void exercise_starving(const char *path, const char *backends) {
         fail_at = number;
         pkecho_status status = open(path, backends, handles, pusher.error);
         if (status == PKECHO_OK) {
-            status = pkecho_stream_push(handles.stream, &pusher.frame, &pusher.result,
-                                        &pusher.error);
+            status =
+                pkecho_stream_push(handles.stream, &pusher.frame, &pusher.result, &pusher.error);
         }
         const bool reached = allocations > number;
         fail_at = -1;
@@ -394,11 +396,12 @@ void self_test(const char *path, const char *backends) {
     report.struct_size = sizeof report;
     pkecho_error error = PKECHO_ERROR_INIT;
     const pkecho_status status = pkecho_engine_self_test(handles.engine, &report, &error);
-    std::printf("%s: %u frames, logits differ by up to %.3g, pixels by %.4f %% (%.4f %% may), "
-                "areas by %.4f %% (%.4f %% may)\n",
-                pkecho_status_name(status), report.frames, report.max_abs_logit_difference,
-                100 * report.pixels_differ_fraction, 100 * report.pixels_limit,
-                100 * report.area_difference_fraction, 100 * report.area_limit);
+    std::printf(
+        "%s: %u frames, logits differ by up to %.3g, pixels by %.4f %% (%.4f %% may), "
+        "areas by %.4f %% (%.4f %% may)\n",
+        pkecho_status_name(status), report.frames, report.max_abs_logit_difference,
+        100 * report.pixels_differ_fraction, 100 * report.pixels_limit,
+        100 * report.area_difference_fraction, 100 * report.area_limit);
     handles.close();
     if (status != PKECHO_OK) fail(error.message);
 }

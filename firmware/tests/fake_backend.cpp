@@ -157,8 +157,8 @@ pkecho_status run(void *request, char *message, size_t size) {
 
 void unbind(void *request) { delete static_cast<Request *>(request); }
 
-const pkecho_backend backend = {PKECHO_BACKEND_ABI, "fake", runtime, load,  unload,
-                                nullptr,            nullptr, bind,   run, unbind};
+const pkecho_backend backend = {
+    PKECHO_BACKEND_ABI, "fake", runtime, load, unload, nullptr, nullptr, bind, run, unbind};
 
 }  // namespace
 

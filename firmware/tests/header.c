@@ -9,7 +9,8 @@ int main(void) {
     pkecho_stream_options live;
     pkecho_frame frame;
     pkecho_result result;
-    pkecho_bundle_info bundle_info = {sizeof bundle_info, NULL, NULL, NULL, 0, 0, 0, 0, 0, NULL, NULL};
+    pkecho_bundle_info bundle_info = {
+        sizeof bundle_info, NULL, NULL, NULL, 0, 0, 0, 0, 0, NULL, NULL};
     pkecho_engine_info engine_info = {sizeof engine_info, NULL, NULL, NULL, 0};
     pkecho_bundle *bundle = NULL;
     pkecho_engine *engine = NULL;

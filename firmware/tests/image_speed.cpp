@@ -77,9 +77,9 @@ void measure(const Geometry &geometry, int repetitions, double noise) {
     const pkecho::MaskResizer masks(engine_height, engine_width, height, width);
     const auto beats = std::make_unique<pkecho::BeatDetector>();
 
-    Stage stages[] = {{"resize", {}},    {"threshold", {}},       {"component", {}},
-                      {"mask", {}},      {"frame_component", {}}, {"outline", {}},
-                      {"volume", {}},    {"beats", {}},           {"all", {}}};
+    Stage stages[] = {{"resize", {}}, {"threshold", {}},       {"component", {}},
+                      {"mask", {}},   {"frame_component", {}}, {"outline", {}},
+                      {"volume", {}}, {"beats", {}},           {"all", {}}};
     size_t area = 0, points = 0;
     for (int i = 0; i < repetitions; ++i) {
         Stage *stage = stages;
@@ -105,11 +105,12 @@ void measure(const Geometry &geometry, int repetitions, double noise) {
         stage->add(all);
     }
     for (Stage &stage : stages)
-        std::printf("{\"frame\": \"%dx%d\", \"engine\": \"%dx%d\", \"noise\": %.2f, "
-                    "\"mask_px\": %zu, \"contour_points\": %zu, \"stage\": \"%s\", "
-                    "\"us_p50\": %.1f, \"us_p99\": %.1f}\n",
-                    height, width, engine_height, engine_width, noise, area, points, stage.name,
-                    stage.percentile(0.5), stage.percentile(0.99));
+        std::printf(
+            "{\"frame\": \"%dx%d\", \"engine\": \"%dx%d\", \"noise\": %.2f, "
+            "\"mask_px\": %zu, \"contour_points\": %zu, \"stage\": \"%s\", "
+            "\"us_p50\": %.1f, \"us_p99\": %.1f}\n",
+            height, width, engine_height, engine_width, noise, area, points, stage.name,
+            stage.percentile(0.5), stage.percentile(0.99));
 }
 
 }  // namespace

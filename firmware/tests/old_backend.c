@@ -3,7 +3,7 @@
 
 #include "pkecho_backend.h"
 
-static const pkecho_backend backend = {PKECHO_BACKEND_ABI + 1000, "old", NULL, NULL, NULL, NULL,
-                                       NULL, NULL, NULL, NULL};
+static const pkecho_backend backend = {
+    PKECHO_BACKEND_ABI + 1000, "old", NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL};
 
 const pkecho_backend *pkecho_backend_entry(void) { return &backend; }

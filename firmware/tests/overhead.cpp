@@ -2,9 +2,9 @@
 //
 //     pkecho-overhead BUNDLE BACKENDS FRAMES [THREADS]   unsigned bundles of target cpu, allowed
 //
-// Both sides run the same engine files with the same settings in one process and take turns, frame by
-// frame. Prints JSON: latencies in ms of the bare call, of our push without pre- and post-processing
-// (the push's time around its inference), and of these two apart.
+// Both sides run the same engine files with the same settings in one process and take turns, frame
+// by frame. Prints JSON: latencies in ms of the bare call, of our push without pre- and
+// post-processing (the push's time around its inference), and of these two apart.
 #include <openvino/c/openvino.h>
 
 #include <algorithm>
@@ -57,11 +57,10 @@ public:
         must(ov_core_create(&core_) == OK, "no core");
         const std::string xml = content_of(folder + "/stream.xml");
         weights_ = content_of(folder + "/weights.bin");
-        ov_tensor_t *weights =
-            tensor(U8, {static_cast<int64_t>(weights_.size())}, weights_.data());
+        ov_tensor_t *weights = tensor(U8, {static_cast<int64_t>(weights_.size())}, weights_.data());
         ov_model_t *model = nullptr;
-        must(ov_core_read_model_from_memory_buffer(core_, xml.data(), xml.size(), weights, &model) ==
-                 OK,
+        must(ov_core_read_model_from_memory_buffer(core_, xml.data(), xml.size(), weights,
+                                                   &model) == OK,
              "cannot read the engine");
         const ov_property_t settings[] = {{"PERFORMANCE_HINT", "LATENCY"},
                                           {"NUM_STREAMS", "1"},
@@ -241,10 +240,11 @@ int main(int argc, char **argv) {
         pre_ms.push_back(result.preprocess_ms);
         post_ms.push_back(result.postprocess_ms);
     }
-    std::printf("{\n  \"frames\": %u, \"size\": [%u, %u], \"frame\": [%u, %u], \"threads\": %u, "
-                "\"mean_area_px\": %.0f,\n",
-                count, info.height, info.width, height, width, threads,
-                static_cast<double>(area) / (count + 20));
+    std::printf(
+        "{\n  \"frames\": %u, \"size\": [%u, %u], \"frame\": [%u, %u], \"threads\": %u, "
+        "\"mean_area_px\": %.0f,\n",
+        count, info.height, info.width, height, width, threads,
+        static_cast<double>(area) / (count + 20));
     print("bare_ms", bare_ms);
     print("push_ms", push_ms);
     std::printf("  \"ratio\": {\"p50\": %.4f, \"p99\": %.4f, \"p99.9\": %.4f},\n",
@@ -252,8 +252,9 @@ int main(int argc, char **argv) {
                 at(push_ms, 0.999) / at(bare_ms, 0.999));
     print("preprocess_ms", pre_ms);
     print("postprocess_ms", post_ms);
-    std::printf("  \"first_mask_ms\": {\"first_in_process\": %.1f, \"without_cache\": %.1f, "
-                "\"filling_the_cache\": %.1f, \"from_the_cache\": %.1f}\n}\n",
-                cold, at(plain, 0.5), filled, at(cached, 0.5));
+    std::printf(
+        "  \"first_mask_ms\": {\"first_in_process\": %.1f, \"without_cache\": %.1f, "
+        "\"filling_the_cache\": %.1f, \"from_the_cache\": %.1f}\n}\n",
+        cold, at(plain, 0.5), filled, at(cached, 0.5));
     return 0;
 }

@@ -303,7 +303,7 @@ def test_a_push_that_is_refused_leaves_everything_as_it_was(
         same = undisturbed.push(frames[3], 0.9)
 
     assert refused.value.status == status
-    assert re.search(r"; [a-z]", refused.value.message), "no word on what to do"
+    assert re.search(r"\. [A-Z]", refused.value.message), "no word on what to do"
     assert kept[0].index == kept[0].area_px == 0
     assert after.raw.index == same.raw.index == 2
     assert after.raw.restart == 0

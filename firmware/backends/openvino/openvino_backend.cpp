@@ -20,7 +20,9 @@ constexpr int64_t fused_window = 10;  // T that OpenVINO fuses the attention of 
 template <auto Free>
 struct Freed {
     template <typename T>
-    void operator()(T *handle) const noexcept { Free(handle); }
+    void operator()(T *handle) const noexcept {
+        Free(handle);
+    }
 };
 template <typename T, auto Free>
 using Owned = std::unique_ptr<T, Freed<Free>>;
@@ -58,7 +60,7 @@ std::string said(ov_status_e status) {
 void check(ov_status_e status, pkecho_status otherwise, const char *what) {
     if (status != OK) {
         throw Refused(otherwise, std::string("OpenVINO ") + what + " (" + said(status) +
-                                     "); compile the bundle again with this version of OpenVINO");
+                                     "). Compile the bundle again with this version of OpenVINO");
     }
 }
 
@@ -95,7 +97,7 @@ void check_release(const pkecho_backend_engine &engine) {
     if (release(own_version().c_str()) < release(built.c_str())) {
         throw Refused(PKECHO_BACKEND_VERSION, "the engine was built with OpenVINO " + built +
                                                   ", this is " + own_version() +
-                                                  "; install that release's back-end");
+                                                  ". Install that release's back-end");
     }
 }
 
@@ -181,8 +183,9 @@ void check_ports(const ov_compiled_model_t *model, CountPorts count_ports, PortA
         same = known;
     }
     if (!same) {
-        throw Refused(PKECHO_ENGINE_INTERFACE, "the engine has other inputs or outputs than its "
-                                               "manifest says; build the bundle again");
+        throw Refused(PKECHO_ENGINE_INTERFACE,
+                      "the engine has other inputs or outputs than its "
+                      "manifest says. Build the bundle again");
     }
 }
 
@@ -191,7 +194,7 @@ struct Session {
         check_release(engine);
         if (engine.file_count != 2) {
             throw Refused(PKECHO_BACKEND_FAILED,
-                          "an engine of OpenVINO has a topology and weights; build it again");
+                          "an engine of OpenVINO has a topology and weights. Build it again");
         }
         ov_core_t *core_handle = nullptr;
         check(ov_core_create(&core_handle), PKECHO_BACKEND_FAILED, "cannot start");
@@ -263,7 +266,7 @@ pkecho_status guarded(char *message, size_t size, const Work &work) noexcept {
     } catch (const Refused &refused) {
         return say(refused.status(), refused.what(), message, size);
     } catch (const std::bad_alloc &) {
-        return say(PKECHO_OUT_OF_MEMORY, "there is not enough memory; free some", message, size);
+        return say(PKECHO_OUT_OF_MEMORY, "there is not enough memory. Free some", message, size);
     } catch (const std::exception &other) {
         return say(PKECHO_BACKEND_FAILED, other.what(), message, size);
     } catch (...) {

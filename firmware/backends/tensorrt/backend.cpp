@@ -97,7 +97,8 @@ pkecho_status load(const pkecho_backend_engine *engine, void **session, int *bui
 }
 
 // Where the GPU cannot be chosen any more, what is owned goes without.
-template <typename T> void discard(void *handle) noexcept {
+template <typename T>
+void discard(void *handle) noexcept {
     std::unique_ptr<T> owned(static_cast<T *>(handle));
     try {
         const OnDevice device;
@@ -144,7 +145,7 @@ const char *runtime() noexcept {
 extern "C" const pkecho_backend *pkecho_backend_entry(void) {
     namespace own = pkecho::tensorrt;
     static const pkecho_backend backend = {
-        PKECHO_BACKEND_ABI, "tensorrt",   own::runtime, own::load,   own::unload,
-        own::allocate,      own::release, own::bind,    own::run,    own::unbind};
+        PKECHO_BACKEND_ABI, "tensorrt",   own::runtime, own::load, own::unload,
+        own::allocate,      own::release, own::bind,    own::run,  own::unbind};
     return &backend;
 }

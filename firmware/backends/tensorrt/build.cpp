@@ -11,14 +11,16 @@ namespace {
 
 // The parser holds weights that the network reads, and the network what the builder made: owners
 // are declared in the order in which they depend on each other.
-template <typename T> using Owned = std::unique_ptr<T>;
+template <typename T>
+using Owned = std::unique_ptr<T>;
 
 [[noreturn]] void no_plan(Hearing &heard, const std::string &doing) {
     throw Failure(PKECHO_BACKEND_FAILED, "TensorRT " + library_version() + " cannot " + doing +
                                              " (" + heard.errors("it gives no reason") + ")");
 }
 
-template <typename T> Owned<T> made(T *object, Hearing &heard, const char *doing) {
+template <typename T>
+Owned<T> made(T *object, Hearing &heard, const char *doing) {
     if (object == nullptr) no_plan(heard, doing);
     return Owned<T>(object);
 }
@@ -26,10 +28,10 @@ template <typename T> Owned<T> made(T *object, Hearing &heard, const char *doing
 void check_room(const Order &order, const Device &device) {
     const size_t free_mb = free_memory_mb(device);
     if (free_mb >= order.workspace_mb) return;
-    throw Failure(PKECHO_OUT_OF_MEMORY,
-                  std::to_string(free_mb) + " MB of GPU memory are free, building takes " +
-                      std::to_string(order.workspace_mb) +
-                      " MB of workspace: stop what else uses the GPU");
+    throw Failure(PKECHO_OUT_OF_MEMORY, std::to_string(free_mb) +
+                                            " MB of GPU memory are free, building takes " +
+                                            std::to_string(order.workspace_mb) +
+                                            " MB of workspace: stop what else uses the GPU");
 }
 
 Bytes model_of(const Order &order) {
@@ -110,8 +112,7 @@ Bytes build_plan(const Order &order, const Device &device, const PlanCache &cach
     const auto start = std::chrono::steady_clock::now();
 
     const auto builder = made(nvinfer1::createInferBuilder(logger()), heard, "make a builder");
-    const auto network =
-        made(builder->createNetworkV2(network_flags()), heard, "make a network");
+    const auto network = made(builder->createNetworkV2(network_flags()), heard, "make a network");
     const auto parser =
         made(nvonnxparser::createParser(*network, logger()), heard, "make a parser");
     parse(*parser, model, order, heard);

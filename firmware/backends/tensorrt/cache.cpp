@@ -31,7 +31,10 @@ bool is_identifier(const std::string &text) {
 
 PlanCache::PlanCache(const std::string &directory, const Order &order, const Device &device,
                      const Hearing &said)
-    : order_(order), device_(device), said_(said), directory_(directory),
+    : order_(order),
+      device_(device),
+      said_(said),
+      directory_(directory),
       folder_(directory + "/" + order.bundle_id),
       // without the kit's hash keys are our own, and its records are left alone
       record_name_((order.kit.empty() ? "libpkecho-" : "") + order.name) {

@@ -60,8 +60,8 @@ inline void keep_in_fp32(nvinfer1::ILayer &layer) {
     if (layer.getType() == LayerType::kCONSTANT || layer.getType() == LayerType::kSHAPE) return;
     for (int i = 0; i < layer.getNbOutputs(); ++i) {
         const nvinfer1::ITensor *output = layer.getOutput(i);
-        if (output == nullptr || (output->getType() != DataType::kFLOAT &&
-                                  output->getType() != DataType::kHALF)) {
+        if (output == nullptr ||
+            (output->getType() != DataType::kFLOAT && output->getType() != DataType::kHALF)) {
             return;
         }
     }

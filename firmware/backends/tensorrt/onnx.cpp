@@ -44,15 +44,15 @@ public:
         field.number = static_cast<uint32_t>(tag >> 3);
         field.type = static_cast<uint32_t>(tag & 7);
         switch (field.type) {
-        case kVarint: field.value = varint(); break;
-        case kEight: skip(8); break;
-        case kFour: skip(4); break;
-        case kLength:
-            field.content.size = size();
-            field.content.data = at_;
-            skip(field.content.size);
-            break;
-        default: damaged();
+            case kVarint: field.value = varint(); break;
+            case kEight: skip(8); break;
+            case kFour: skip(4); break;
+            case kLength:
+                field.content.size = size();
+                field.content.data = at_;
+                skip(field.content.size);
+                break;
+            default: damaged();
         }
         field.whole = {start, static_cast<size_t>(at_ - start)};
         return true;

@@ -106,8 +106,7 @@ Order ordered(const pkecho_backend_engine &engine, const Value &recipe) {
                            {"workspace_mb", {workspace}},
                            {"float32_nodes", kept}});
     order.kit = pair_value(engine.toolchain, engine.toolchain_count, "device_kit");
-    order.use_cuda_graph =
-        pair_value(engine.options, engine.option_count, "cuda_graph") != "off";
+    order.use_cuda_graph = pair_value(engine.options, engine.option_count, "cuda_graph") != "off";
     return order;
 }
 
@@ -115,8 +114,8 @@ Order ordered(const pkecho_backend_engine &engine, const Value &recipe) {
 
 std::string Order::key(const Value &identity) const {
     const std::string builder = kit.empty() ? "libpkecho" : kit;
-    return sha256(compact(object_of(
-        {{"kit", {builder}}, {"sources", sources}, {"how", how}, {"device", identity}})));
+    return sha256(compact(
+        object_of({{"kit", {builder}}, {"sources", sources}, {"how", how}, {"device", identity}})));
 }
 
 Bytes Order::whole_model() const {

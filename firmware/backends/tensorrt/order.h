@@ -13,16 +13,16 @@
 namespace pkecho::tensorrt {
 
 struct Order {
-    std::string name;          // "stream-int8": of the record in the cache
-    std::string graph;         // "stream.int8-typed.onnx"
+    std::string name;   // "stream-int8": of the record in the cache
+    std::string graph;  // "stream.int8-typed.onnx"
     std::string bundle_id;
-    View model;                // the graph's bytes, without its weights
-    Value sources;             // file -> SHA-256, of all that the plan is made of
-    Value how;                 // every option, as keys have it
+    View model;     // the graph's bytes, without its weights
+    Value sources;  // file -> SHA-256, of all that the plan is made of
+    Value how;      // every option, as keys have it
     std::set<std::string> float32_nodes;
-    bool is_half = true;       // what is not INT8 may be FP16
+    bool is_half = true;  // what is not INT8 may be FP16
     size_t workspace_mb = 0;
-    std::string kit;           // SHA-256 of the bundle's device kit, "" where it is not known
+    std::string kit;  // SHA-256 of the bundle's device kit, "" where it is not known
     bool use_cuda_graph = true;
 
     // Of a plan on a device with this identity. The kit computes the same one.

@@ -98,14 +98,16 @@ LoadedPlan::LoadedPlan(const Bytes &plan, const std::vector<Port> &ports, Hearin
                       std::all_of(ports.begin(), ports.end(),
                                   [this](const Port &port) { return has(*engine_, port); });
     if (!fits) {
-        throw Failure(PKECHO_ENGINE_INTERFACE,
-                      "the plan has other tensors than the manifest describes: " +
-                          found_text(*engine_));
+        throw Failure(
+            PKECHO_ENGINE_INTERFACE,
+            "the plan has other tensors than the manifest describes: " + found_text(*engine_));
     }
 }
 
 Session::Session(LoadedPlan plan, std::vector<Port> ports, bool is_integrated, bool use_cuda_graph)
-    : plan_(std::move(plan)), ports_(std::move(ports)), is_integrated_(is_integrated),
+    : plan_(std::move(plan)),
+      ports_(std::move(ports)),
+      is_integrated_(is_integrated),
       use_cuda_graph_(use_cuda_graph) {}
 
 void *Session::allocate(size_t bytes) noexcept {
@@ -164,9 +166,9 @@ Request::Request(Session &session, const pkecho_backend_tensor *inputs, size_t i
     }
     wires_.reserve(session.ports().size());
     for (const Port &port : session.ports()) {
-        const pkecho_backend_tensor *tensor =
-            port.is_input ? tensor_named(inputs, input_count, port.name)
-                          : tensor_named(outputs, output_count, port.name);
+        const pkecho_backend_tensor *tensor = port.is_input
+                                                  ? tensor_named(inputs, input_count, port.name)
+                                                  : tensor_named(outputs, output_count, port.name);
         if (tensor == nullptr || tensor->data == nullptr || tensor->bytes != port.bytes) {
             throw Failure(PKECHO_ENGINE_INTERFACE,
                           "no memory of its size was given for " + port.name);

@@ -23,7 +23,8 @@ const Value &at(const Value &object, std::string_view key) {
     return *found;
 }
 
-template <typename T> const T &as(const Value &value) {
+template <typename T>
+const T &as(const Value &value) {
     const T *found = value.get<T>();
     if (found == nullptr) throw std::runtime_error("a value has another type");
     return *found;

@@ -17,7 +17,8 @@ const Value *find(const Value &object, std::string_view key) noexcept;
 
 // Each throws std::runtime_error where there is no such member, or it is something else.
 const Value &at(const Value &object, std::string_view key);
-template <typename T> const T &as(const Value &value);
+template <typename T>
+const T &as(const Value &value);
 const std::string &text_at(const Value &object, std::string_view key);
 
 Value object_of(std::initializer_list<json::Member> members);
