@@ -21,10 +21,10 @@ from pkecho_edge.files import scratch_folder
 
 __all__ = ["FirmwareOptions", "build_firmware", "firmware_source"]
 
-PACKAGES = ("cmake", "g++", "libsodium-dev", "pkg-config")
+PACKAGES = ("cmake", "g++", "libsodium-dev", "make", "pkg-config")
 """Of Debian, that a build needs."""
 
-_PROGRAMS = {"cmake": "cmake", "g++": "g++", "pkg-config": "pkg-config"}
+_PROGRAMS = ("cmake", "g++", "make", "pkg-config")
 
 
 @dataclass(frozen=True)
@@ -102,16 +102,21 @@ def build_firmware(
         raise UsageError("holds no CMakeLists.txt", path=source, remedy="Name the folder firmware/")
     if out.exists() and not overwrite:
         raise UsageError("exists", path=out, remedy="Choose another --out, or pass --overwrite")
+    if out.exists() and (out.is_symlink() or not (out / "include" / "pkecho.h").is_file()):
+        raise UsageError(
+            "is not a firmware kit, so it is not replaced", path=out, remedy="Choose another --out"
+        )
     _check_programs()
     arguments = options.arguments()
     try:
         with scratch_folder(out.absolute().parent, out.name) as scratch:
             build, installed = scratch / "build", scratch / "installed"
-            _run(["cmake", "-S", str(source), "-B", str(build), *arguments], say)
+            configure = ["cmake", "-S", str(source), "-B", str(build), "-DCMAKE_INSTALL_LIBDIR=lib"]
+            _run([*configure, *arguments], say)
             _run(["cmake", "--build", str(build), "--parallel"], say)
             _run(["cmake", "--install", str(build), "--prefix", str(installed), "--strip"], say)
-            if out.exists():
-                shutil.rmtree(out)
+            if out.exists():  # deleted with the scratch folder, once the new one is in its place
+                out.rename(scratch / "replaced")
             installed.rename(out)
     except OSError as error:
         raise UsageError(
@@ -134,7 +139,7 @@ def _openvino_cmake() -> Path:
 
 
 def _check_programs() -> None:
-    missing = [package for package, name in _PROGRAMS.items() if shutil.which(name) is None]
+    missing = [name for name in _PROGRAMS if shutil.which(name) is None]
     if not missing and subprocess.run(["pkg-config", "--exists", "libsodium"]).returncode:
         missing = ["libsodium-dev"]
     if missing:

@@ -12,6 +12,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
+#include <functional>
 #include <iterator>
 #include <memory>
 #include <mutex>
@@ -145,6 +146,7 @@ int main(int argc, char **argv) {
     frame.width = width;
     frame.height = height;
     frame.stride = width;
+    frame.spacing_row_mm = frame.spacing_column_mm = 0.3;
     pkecho_error error = PKECHO_ERROR_INIT;
     unsigned shown = 0;
     while (newest.take(picture)) {
@@ -156,9 +158,10 @@ int main(int argc, char **argv) {
         }
         ++shown;
         if (result.flags & PKECHO_FRAME_NEW_BEAT) {
-            std::printf("beat %llu: EF %.1f %%\n",
+            const bool valid = (result.beat.flags & PKECHO_BEAT_VALID) != 0;
+            std::printf("beat %llu: EF %.1f %%%s\n",
                         static_cast<unsigned long long>(result.beat.number),
-                        result.beat.ejection_fraction);
+                        result.beat.ejection_fraction, valid ? "" : "  not valid");
         }
     }
     thread.join();

@@ -11,7 +11,7 @@
 
 static void log_line(void *user, pkecho_log_level level, const char *message) {
     (void)user;
-    fprintf(stderr, "%s: %s\n", level == PKECHO_LOG_INFO ? "info" : "warning", message);
+    fprintf(stderr, "%s: %s\n", level == PKECHO_LOG_INFO ? "info" : "note", message);
 }
 
 static int fail(const char *what) {

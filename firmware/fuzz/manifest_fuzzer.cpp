@@ -1,11 +1,8 @@
 // parse_manifest gets any bytes: it returns, or throws one of its two failures. What is JSON at all
 // is also written out and read again, which must change nothing.
 //
-//     clang++ -std=c++17 -g -O1 -fsanitize=fuzzer,address,undefined -Iinclude
-//         fuzz/manifest_fuzzer.cpp src/{fields,json,layout,manifest,text}.cpp -lsodium
-//         -o manifest_fuzzer
 //     python fuzz/make_corpus.py corpus
-//     ./manifest_fuzzer -dict=corpus/manifest.dict -max_len=65536 corpus/manifest
+//     build/manifest_fuzzer -dict=corpus/manifest.dict -max_len=65536 corpus/manifest
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>

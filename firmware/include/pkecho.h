@@ -42,12 +42,15 @@
  * (a back-end's runtime may).
  *
  * Errors: every call that can fail returns a status, one for each distinct cause, and fills the
- * caller's pkecho_error, which may be NULL, with one line for a log. A call that fails leaves its
- * outputs and its handle as they were. Nothing aborts, no exception leaves the library, and nothing
- * is ever written to stdout or stderr.
+ * caller's pkecho_error, which may be NULL, with one line for a log (the get_info functions return
+ * the status alone). A call that fails leaves its outputs and its handle as they were; but a push
+ * that fails in the back-end while a window begins leaves the window empty. Nothing aborts, no
+ * exception leaves the library, and nothing is ever written to stdout or stderr.
  *
  * Versions: structs grow at their end. `struct_size` says how long the caller's is; the *_default
- * functions set it, and a library that is newer than the caller touches nothing beyond it. A
+ * functions are compiled into the caller and set it, and a library of another age reads and writes
+ * no more than both know. Options that this library does not know must be zero. pkecho_beat, which
+ * lies inside of another struct, does not grow. A
  * status, flag or enumerator keeps its number for ever.
  *
  * This is a measuring device's component, not a measuring device: an area or an ejection fraction
@@ -168,18 +171,22 @@ typedef struct pkecho_bundle_options {
     /* 1 opens a bundle without signature, for development. A signature that is there is checked
      * against the public keys all the same, if any are given. */
     int allow_unsigned;
-    /* NULL for none; used by the engines and streams of this bundle, too. */
+    /* NULL for none; used by the engines of this bundle, too, by several threads at once where
+     * there are several, and until the last handle that came of it is closed. It must not throw. */
     pkecho_log log;
     void *log_user;
 } pkecho_bundle_options;
 
-PKECHO_API void pkecho_bundle_options_default(pkecho_bundle_options *options);
+PKECHO_API void pkecho_bundle_options_init(pkecho_bundle_options *options, size_t struct_size);
+static inline void pkecho_bundle_options_default(pkecho_bundle_options *options) {
+    pkecho_bundle_options_init(options, sizeof *options);
+}
 
 /* Check everything about a bundle: the signature of manifest.json, then size and SHA-256 of every
  * file against it, no file unlisted, no link followed. What an engine is loaded from later are the
  * very bytes that were hashed here: they stay in memory, and the folder is not read again.
  *
- * Takes about 0.1 s for 30 MB. `options` NULL: the defaults, which no unsigned bundle passes and
+ * `options` NULL: the defaults, which no unsigned bundle passes and
  * which name no key. */
 PKECHO_API pkecho_status pkecho_bundle_open(const char *path, const pkecho_bundle_options *options,
                                             pkecho_bundle **bundle, pkecho_error *error);
@@ -218,12 +225,15 @@ typedef struct pkecho_engine_options {
     const char *cache_dir;
     /* Processor threads of an inference; 0: as the manifest says. */
     uint32_t threads;
-    /* 1 runs pkecho_engine_self_test before the engine is returned. A plan that a back-end built or
-     * imported on this device is always tested. */
+    /* 1 runs pkecho_engine_self_test before the engine is returned. A plan of TensorRT, which is
+     * built on the device, is always tested. */
     int self_test;
 } pkecho_engine_options;
 
-PKECHO_API void pkecho_engine_options_default(pkecho_engine_options *options);
+PKECHO_API void pkecho_engine_options_init(pkecho_engine_options *options, size_t struct_size);
+static inline void pkecho_engine_options_default(pkecho_engine_options *options) {
+    pkecho_engine_options_init(options, sizeof *options);
+}
 
 /* Load the bundle's stream engine. `options` NULL: the defaults. */
 PKECHO_API pkecho_status pkecho_engine_open(const pkecho_bundle *bundle,
@@ -256,7 +266,7 @@ typedef struct pkecho_self_test_report {
 /* Run the bundle's golden frames through the engine and compare with the masks and areas that they
  * gave when the bundle was built, within the manifest's tolerances. Do so after an installation and
  * after each update of the operating system: a processor or a runtime that computes otherwise shows
- * here. Takes as long as 2 T frames. `report` may be NULL; set its struct_size first.
+ * here. Takes as long as T + 1 frames. `report` may be NULL; set its struct_size first.
  *
  * PKECHO_SELF_TEST_FAILED where it does not pass; the report is filled then, too. */
 PKECHO_API pkecho_status pkecho_engine_self_test(const pkecho_engine *engine,
@@ -276,11 +286,14 @@ typedef struct pkecho_stream_options {
     double max_gap_s;
     /* Pushes that take longer are flagged PKECHO_FRAME_LATE; 0: none is. */
     double deadline_ms;
-    /* 0 leaves out volumes and beats, and saves about 0.1 ms a frame. */
+    /* 0 leaves out volumes and beats, and saves their time. */
     int measure_beats;
 } pkecho_stream_options;
 
-PKECHO_API void pkecho_stream_options_default(pkecho_stream_options *options);
+PKECHO_API void pkecho_stream_options_init(pkecho_stream_options *options, size_t struct_size);
+static inline void pkecho_stream_options_default(pkecho_stream_options *options) {
+    pkecho_stream_options_init(options, sizeof *options);
+}
 
 /* Begin a stream with a window of its own. `options` NULL: the defaults. */
 PKECHO_API pkecho_status pkecho_stream_open(const pkecho_engine *engine,
@@ -304,7 +317,10 @@ typedef struct pkecho_frame {
     double spacing_row_mm, spacing_column_mm;
 } pkecho_frame;
 
-PKECHO_API void pkecho_frame_default(pkecho_frame *frame);
+PKECHO_API void pkecho_frame_init(pkecho_frame *frame, size_t struct_size);
+static inline void pkecho_frame_default(pkecho_frame *frame) {
+    pkecho_frame_init(frame, sizeof *frame);
+}
 
 typedef struct pkecho_point {
     float x, y; /* pixels of the frame, centres at integers */
@@ -341,7 +357,8 @@ enum {
     PKECHO_BEAT_FRAMES = 1u << 1, /* ED or ES frame is not PKECHO_FRAME_VALID */
     PKECHO_BEAT_SHORT = 1u << 2,  /* fewer than 8 frames, or under 0.3 s */
     PKECHO_BEAT_LONG = 1u << 3,   /* over 2.5 s */
-    PKECHO_BEAT_FLAT = 1u << 4,   /* ES area above 95 % of ED area: no contraction was seen */
+    /* ES area above 95 % of ED area, or an ES volume not below ED's: no contraction was seen. */
+    PKECHO_BEAT_FLAT = 1u << 4,
     PKECHO_BEAT_SPACING = 1u << 5 /* no spacing was given: volumes are in cubic pixels */
 };
 
@@ -374,13 +391,19 @@ typedef struct pkecho_result {
     double timestamp_s; /* as it was pushed */
     uint64_t area_px;
     double area_cm2;      /* NaN without a spacing */
-    size_t contour_count; /* points of the whole outline; min(this, capacity) are written */
+    size_t contour_count; /* points of the whole outline, min(this, capacity) are written; 0
+                           * where `contour` is NULL */
     double latency_ms;    /* of the push, wall time: the next three and what lies between */
     double preprocess_ms, inference_ms, postprocess_ms;
-    pkecho_beat beat; /* the last whole one */
+    /* The last whole one. Where a window begins anew, its number alone stays: flags are 0 then, and
+     * the ejection fraction is NaN, because the frames may be of another patient. */
+    pkecho_beat beat;
 } pkecho_result;
 
-PKECHO_API void pkecho_result_default(pkecho_result *result);
+PKECHO_API void pkecho_result_init(pkecho_result *result, size_t struct_size);
+static inline void pkecho_result_default(pkecho_result *result) {
+    pkecho_result_init(result, sizeof *result);
+}
 
 /* Segment the next frame.
  *
@@ -390,7 +413,8 @@ PKECHO_API void pkecho_result_default(pkecho_result *result);
  * The window begins anew by itself where the frame's sides or spacing change, or where its
  * timestamp lies more than max_gap_s after the last one. A beat ends where the area, after a
  * running median of three frames, rises above two thirds of its range of the last 3 s (150 frames
- * where untimed), after it was below one third. */
+ * where untimed), after it was below one third; range and beat go
+ * back 1,024 frames at most. */
 PKECHO_API pkecho_status pkecho_stream_push(pkecho_stream *stream, const pkecho_frame *frame,
                                             pkecho_result *result, pkecho_error *error);
 

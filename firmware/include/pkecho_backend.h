@@ -73,8 +73,8 @@ typedef struct pkecho_backend {
     const char *(*runtime)(void);
 
     /* Make an engine ready. The inputs and outputs of what was loaded must be those described, else
-     * PKECHO_ENGINE_INTERFACE. *built is set to 1 where something was compiled or imported on this
-     * device that only a self-test can vouch for. */
+     * PKECHO_ENGINE_INTERFACE. *built is set to 1 where there is an engine now that exists on this
+     * device alone, built here or imported: only a self-test can vouch for it. */
     pkecho_status (*load)(const pkecho_backend_engine *engine, void **session, int *built,
                           char *message, size_t message_size);
     void (*unload)(void *session);

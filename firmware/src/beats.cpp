@@ -167,7 +167,9 @@ bool BeatDetector::report(int count, bool spaced) noexcept {
         flags |= PKECHO_BEAT_FRAMES;
     if (count < fewest_frames || seconds < shortest_s) flags |= PKECHO_BEAT_SHORT;
     if (seconds > longest_s) flags |= PKECHO_BEAT_LONG;
-    if (es->area > flat_share * ed->area) flags |= PKECHO_BEAT_FLAT;
+    // areas chose the frames: volumes may have grown all the same
+    const bool has_not_shrunk = beat_.ejection_fraction <= 0;  // false for NaN
+    if (es->area > flat_share * ed->area || has_not_shrunk) flags |= PKECHO_BEAT_FLAT;
     if (!spaced) flags |= PKECHO_BEAT_SPACING;
     if (flags == 0) flags = PKECHO_BEAT_VALID;
     beat_.flags = flags;

@@ -44,12 +44,14 @@ public:
 
     const pkecho_beat &beat() const noexcept { return beat_; }
 
+    // What `beat` is where there is none.
+    static pkecho_beat blank(uint64_t number) noexcept;
+
 private:
     struct Median {
         double value, timestamp_s;
         uint64_t position;  // of its frame in the sequence
     };
-    static pkecho_beat blank(uint64_t number) noexcept;
     void forget() noexcept;
     bool settle(double next_area, bool spaced) noexcept;
     void note(const Median &median) noexcept;

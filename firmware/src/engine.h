@@ -47,14 +47,15 @@ public:
     int pushed() const noexcept { return pushed_; }
 
     // Take `frame` into the window and segment it into `logits`. `anew`: forget every earlier frame
-    // first, so that the window holds copies of this one. Whatever fails leaves the window as it
-    // was, or empty where the first look at a first frame succeeded and the second did not.
+    // first, so that the window holds copies of this one. What fails leaves the window as it was,
+    // or empty where it began anew.
     pkecho_status advance(bool anew, char *message, size_t message_size) noexcept;
     void restart() noexcept { pushed_ = 0; }
+    // Whether the logits are; `advance` fails where they are not.
+    bool finite() const noexcept;
 
 private:
     pkecho_status step(char *message, size_t message_size) noexcept;
-    bool finite() const noexcept;
 
     std::shared_ptr<const Engine> engine_;
     size_t pixels_, slot_, slots_;  // of the logits; floats of one frame's features; T - 1

@@ -130,6 +130,9 @@ Golden read_golden(const Bundle &bundle, const std::string &mode) {
     golden.frames_count = manifest.window;
     golden.pixels = static_cast<size_t>(height * width);
     golden.threshold = static_cast<float>(read_index(listed(bundle, index), origin, shapes));
+    if (golden.threshold != manifest.threshold) {
+        origin.refuse("has another threshold than the manifest");
+    }
     const uint8_t *found[4];
     for (size_t at = 0; at < 4; ++at) {
         found[at] =

@@ -20,10 +20,15 @@ std::string own_folder() {
     if (dladdr(reinterpret_cast<const void *>(&own_folder), &found) == 0 || !found.dli_fname) {
         return "";
     }
-    const std::string file = found.dli_fname;
-    const size_t slash = file.rfind('/');
-    return slash == std::string::npos ? "." : file.substr(0, slash);
+    // the loader's path may be relative or a link, and the program may yet change its folder
+    char *real = realpath(found.dli_fname, nullptr);
+    const std::string file = real != nullptr ? real : "";
+    std::free(real);
+    return file.substr(0, file.rfind('/') == std::string::npos ? 0 : file.rfind('/'));
 }
+
+// Found when the library is loaded, while a relative path still leads to it.
+const std::string folder_when_loaded = own_folder();
 
 // A target becomes part of a file's name, so it may not lead anywhere else.
 bool names_a_file(const std::string &target) {
@@ -45,7 +50,11 @@ Library Library::open(const std::string &folder, const std::string &target) {
         throw Failure(PKECHO_BACKEND_MISSING,
                       "the manifest's target cannot name a back-end. Build the bundle again");
     }
-    const std::string where = folder.empty() ? own_folder() + "/pkecho" : folder;
+    if (folder.empty() && folder_when_loaded.empty()) {
+        throw Failure(PKECHO_BACKEND_MISSING,
+                      "it is not known where libpkecho lies. Set backend_dir");
+    }
+    const std::string where = folder.empty() ? folder_when_loaded + "/pkecho" : folder;
     const std::string path = where + "/libpkecho-backend-" + target + ".so";
     // RTLD_LOCAL: what a back-end links must not answer for the host's own symbols
     void *library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);

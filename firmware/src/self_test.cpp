@@ -50,8 +50,9 @@ void run_stream(const std::shared_ptr<const Engine> &engine, const Golden &golde
     for (size_t frame = 0; frame < static_cast<size_t>(golden.frames_count); ++frame) {
         std::memcpy(window.frame(), golden.frames + frame * golden.pixels, golden.pixels);
         const pkecho_status status = window.advance(false, message, sizeof message);
-        if (status != PKECHO_OK) failed(status, message);
+        if (status != PKECHO_OK && window.finite()) failed(status, message);
         compare_frame(golden, frame, window.logits(), result);
+        if (status != PKECHO_OK) return;  // logits that are not finite: the result says so
     }
 }
 

@@ -44,6 +44,11 @@ void check_frame(const pkecho_frame &frame) {
                                                " for a width of " + std::to_string(frame.width) +
                                                ". Pass the bytes from a row to the next");
     }
+    // no frame in memory has rows so far apart that its last one lies beyond any address
+    if (frame.stride > (static_cast<size_t>(PTRDIFF_MAX) - frame.width) / frame.height) {
+        throw Failure(PKECHO_FRAME_STRIDE,
+                      "frame.stride is too large. Pass the bytes from a row to the next");
+    }
     const double row = frame.spacing_row_mm, column = frame.spacing_column_mm;
     const bool none = same(row, 0) && same(column, 0);
     if (!none && !(row > 0 && column > 0 && std::isfinite(row) && std::isfinite(column))) {

@@ -139,7 +139,7 @@ def _beat(curve: Curve, start: int, end: int, offset: int) -> Beat | None:
         flags |= Flag.SHORT
     if seconds > 2.5:
         flags |= Flag.LONG
-    if curve.areas[es] > 0.95 * curve.areas[ed]:
+    if curve.areas[es] > 0.95 * curve.areas[ed] or fraction <= 0:
         flags |= Flag.FLAT
     if not curve.spaced:
         flags |= Flag.SPACING

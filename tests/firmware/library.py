@@ -22,6 +22,10 @@ NONE, FIRST, RESET, GEOMETRY, SPACING, GAP = range(6)
 _LOG = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int, ctypes.c_char_p)
 
 
+def _size(struct: ctypes.Structure) -> ctypes.c_size_t:
+    return ctypes.c_size_t(ctypes.sizeof(struct))
+
+
 class CError(ctypes.Structure):
     """pkecho_error."""
 
@@ -229,7 +233,7 @@ class Library:
     ) -> BundleHandle:
         """See pkecho_bundle_open."""
         options = CBundleOptions()
-        self.c.pkecho_bundle_options_default(ctypes.byref(options))
+        self.c.pkecho_bundle_options_init(ctypes.byref(options), _size(options))
         texts = (ctypes.c_char_p * max(1, len(keys)))(*(key.encode() for key in keys))
         options.public_keys, options.public_key_count = texts, len(keys)
         options.allow_unsigned, options.minimum_security_version = allow_unsigned, minimum
@@ -272,7 +276,7 @@ class BundleHandle(Handle):
     def engine(self, **options: Any) -> EngineHandle:
         """See pkecho_engine_open; paths as Path."""
         given = CEngineOptions()
-        self.library.c.pkecho_engine_options_default(ctypes.byref(given))
+        self.library.c.pkecho_engine_options_init(ctypes.byref(given), _size(given))
         for name, value in options.items():
             setattr(given, name, os.fsencode(value) if isinstance(value, Path) else value)
         handle = ctypes.c_void_p()
@@ -298,7 +302,7 @@ class EngineHandle(Handle):
     def stream(self, **options: Any) -> StreamHandle:
         """See pkecho_stream_open."""
         given = CStreamOptions()
-        self.library.c.pkecho_stream_options_default(ctypes.byref(given))
+        self.library.c.pkecho_stream_options_init(ctypes.byref(given), _size(given))
         for name, value in options.items():
             setattr(given, name, value)
         handle = ctypes.c_void_p()
@@ -322,8 +326,8 @@ class StreamHandle(Handle):
     ) -> Result:
         """Push u8 [H, W], any row stride; `change` spoils what is passed."""
         frame, result = CFrame(), CResult()
-        self.library.c.pkecho_frame_default(ctypes.byref(frame))
-        self.library.c.pkecho_result_default(ctypes.byref(result))
+        self.library.c.pkecho_frame_init(ctypes.byref(frame), _size(frame))
+        self.library.c.pkecho_result_init(ctypes.byref(result), _size(result))
         height, width = pixels.shape
         frame.data, frame.stride = pixels.ctypes.data, pixels.strides[0]
         frame.width, frame.height = width, height

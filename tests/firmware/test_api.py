@@ -265,6 +265,7 @@ def spoilt(name: str, value: Any, *, result: bool = False) -> Change:
         ("FRAME_SIZE", spoilt("width", 4097)),
         ("FRAME_STRIDE", spoilt("stride", SIDE - 1)),
         ("FRAME_STRIDE", spoilt("stride", 0)),
+        ("FRAME_STRIDE", spoilt("stride", (1 << 64) - SIDE)),
         ("FRAME_FORMAT", spoilt("format", 9)),
         ("FRAME_SPACING", spoilt("spacing_row_mm", -0.5)),
         ("FRAME_SPACING", spoilt("spacing_row_mm", math.nan)),
@@ -433,7 +434,7 @@ def test_a_self_test_that_fails_reports_how_far_off_it_was(
         assert report.max_abs_logit_difference == pytest.approx(40, abs=1e-3)
         assert report.pixels_differ_fraction > report.pixels_limit
         assert report.area_difference_fraction > report.area_limit
-        with pytest.raises(Refused, match="compile for this device"):
+        with pytest.raises(Refused, match="Compile for this device"):
             opened.engine(self_test=1)
     assert refused.value.status == "SELF_TEST_FAILED"
 
@@ -441,6 +442,66 @@ def test_a_self_test_that_fails_reports_how_far_off_it_was(
     with opened, pytest.raises(Refused) as refused:  # nobody asked: it was built on this device
         opened.engine()
     assert refused.value.status == "SELF_TEST_FAILED"
+
+
+def test_logits_that_are_not_finite_fail_the_self_test_and_its_report_says_so(
+    pkecho: Library, tmp_path: Path
+) -> None:
+    write_fake_bundle(tmp_path / "nan.pkb", "nan-run 0")
+    with pkecho.open_bundle(tmp_path / "nan.pkb") as opened, opened.engine() as engine:
+        report = CReport(ctypes.sizeof(CReport))
+        with pytest.raises(Refused) as refused:
+            engine.self_test(report)
+    assert refused.value.status == "SELF_TEST_FAILED"
+    assert report.max_abs_logit_difference == math.inf
+
+
+def test_golden_vectors_of_another_threshold_prove_nothing(
+    pkecho: Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import tests.firmware.fake_bundle as fake
+
+    monkeypatch.setattr(fake, "THRESHOLD", 3.0)
+    fake.write_fake_bundle(tmp_path / "other.pkb")
+    opened = pkecho.open_bundle(tmp_path / "other.pkb")
+    with opened, opened.engine() as engine, pytest.raises(Refused, match="threshold") as refused:
+        engine.self_test()
+    assert refused.value.status == "NO_GOLDEN"
+
+
+def test_a_window_that_could_not_begin_begins_with_the_next_frame(live: Open) -> None:
+    frames = blobs(5, (SIDE, SIDE))
+    with live("fail-run 3", component="none") as stream:
+        # the requests take turns, but for a window's first frame, which one of them looks at twice:
+        # its runs 0 and 1 are of frame 0, the other's run 0 of frame 1, its 2 and 3 of frame 2
+        for number in range(2):
+            stream.push(frames[number], number)
+        with pytest.raises(Refused, match="failed on a frame"):
+            stream.push(frames[2], 2, (0.5, 0.5))
+        result = stream.push(frames[4], 3)
+    assert result.raw.restart == lib.SPACING
+    assert result.raw.index == 2
+    np.testing.assert_array_equal(result.mask, expected_masks(frames[4:], "none")[0])
+
+
+def test_options_that_this_library_does_not_know_are_refused_unless_they_are_zero(
+    pkecho: Library, bundle: Path
+) -> None:
+    class Newer(ctypes.Structure):
+        _fields_ = [("known", lib.CBundleOptions), ("added", ctypes.c_uint64)]
+
+    options, handle = Newer(), ctypes.c_void_p()
+    size = ctypes.sizeof(Newer)
+    pkecho.c.pkecho_bundle_options_init(ctypes.byref(options), ctypes.c_size_t(size))
+    assert options.known.struct_size == size
+    options.known.allow_unsigned = 1
+    path, out = str(bundle).encode(), ctypes.byref(handle)
+    pkecho.call("bundle_open", path, ctypes.byref(options), out)
+    pkecho.c.pkecho_bundle_close(handle)
+    options.added = 1
+    with pytest.raises(Refused, match="Update the library") as refused:
+        pkecho.call("bundle_open", path, ctypes.byref(options), out)
+    assert refused.value.status == "STRUCT_SIZE"
 
 
 def test_nothing_crashes_on_null(pkecho: Library, bundle: Path) -> None:
@@ -458,7 +519,7 @@ def test_nothing_crashes_on_null(pkecho: Library, bundle: Path) -> None:
     for name in ("bundle", "engine", "stream"):
         getattr(c, f"pkecho_{name}_close")(None)
     for name in ("bundle_options", "engine_options", "stream_options", "frame", "result"):
-        getattr(c, f"pkecho_{name}_default")(None)
+        getattr(c, f"pkecho_{name}_init")(None, ctypes.c_size_t(64))
     assert c.pkecho_status_name(-7) == c.pkecho_status_name(12345) == b"PKECHO_?"
 
 
@@ -488,12 +549,15 @@ def test_a_caller_of_a_newer_header_keeps_what_it_added(live: Open) -> None:
 
     frame = blobs(1, (SIDE, SIDE))[0]
     newer = Newer()
-    newer.added = 0x5A5A5A5A5A5A5A5A
     with live() as stream:
-        stream.library.c.pkecho_result_default(ctypes.byref(newer))
-        newer.known.struct_size = ctypes.sizeof(Newer)
+        stream.library.c.pkecho_result_init(
+            ctypes.byref(newer), ctypes.c_size_t(ctypes.sizeof(newer))
+        )
+        newer.added = 0x5A5A5A5A5A5A5A5A
         given = lib.CFrame()
-        stream.library.c.pkecho_frame_default(ctypes.byref(given))
+        stream.library.c.pkecho_frame_init(
+            ctypes.byref(given), ctypes.c_size_t(ctypes.sizeof(given))
+        )
         given.data, given.width, given.height, given.stride = frame.ctypes.data, SIDE, SIDE, SIDE
         stream.library.call("stream_push", stream.handle, ctypes.byref(given), ctypes.byref(newer))
 

@@ -70,8 +70,21 @@ def test_the_documentation_lists_the_packages_that_a_build_needs() -> None:
 
 
 def test_a_folder_that_exists_is_not_touched(tmp_path: Path) -> None:
+    (tmp_path / "precious").touch()
     with pytest.raises(UsageError, match="exists"):
         build_firmware(tmp_path, FirmwareOptions())
+    with pytest.raises(UsageError, match="not a firmware kit"):
+        build_firmware(tmp_path, FirmwareOptions(), overwrite=True)
+    assert (tmp_path / "precious").exists()
+
+
+def test_a_kit_can_be_replaced(kit: Path) -> None:
+    (kit / "left").touch()
+    build_firmware(kit, FirmwareOptions(openvino=False), overwrite=True)
+    assert not (kit / "left").exists()
+    assert not (kit / "lib/pkecho/libpkecho-backend-cpu.so").exists()
+    assert (kit / "lib/libpkecho.so").exists()
+    assert not list(kit.parent.glob(".kit*"))
 
 
 def test_without_sources_it_says_where_to_look(tmp_path: Path) -> None:

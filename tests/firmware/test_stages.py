@@ -498,3 +498,18 @@ def test_volumes_that_are_none_make_no_valid_beat(stages: Stages) -> None:
     for beat in check_beats(stages, none):
         assert math.isnan(beat.ejection_fraction)
         assert beat.flags == Flag.FRAMES
+
+
+def test_a_volume_that_grows_while_the_area_shrinks_makes_no_valid_beat(stages: Stages) -> None:
+    """As of a foreshortened view: the axis gets shorter, and the discs wider."""
+    frames = heart(1, noise=0)
+    grown = frames.volumes.max() + frames.volumes.min() - frames.volumes
+    reversed_ = replace(frames, volumes=grown, valid=np.ones(len(frames), dtype=np.bool_))
+
+    beats = check_beats(stages, reversed_)
+
+    assert beats
+    for beat in beats:
+        assert beat.ejection_fraction < 0
+        assert Flag.FLAT in beat.flags
+        assert Flag.VALID not in beat.flags

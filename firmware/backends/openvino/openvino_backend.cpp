@@ -7,6 +7,7 @@
 #include <cstring>
 #include <exception>
 #include <memory>
+#include <new>
 #include <string>
 #include <utility>
 #include <vector>
@@ -47,10 +48,11 @@ private:
     std::string message_;
 };
 
-// What OpenVINO said last on this thread, on one line.
+// What a status means, and what OpenVINO said last (on any thread: it keeps one text for all).
 std::string said(ov_status_e status) {
     const std::unique_ptr<const char, Freed<ov_free>> text(ov_get_last_err_msg());
-    std::string line = text && *text != '\0' ? text.get() : ov_get_error_info(status);
+    std::string line = ov_get_error_info(status);
+    if (text && *text != '\0') line += std::string(": ") + text.get();
     for (char &c : line) {
         if (static_cast<unsigned char>(c) < ' ') c = ' ';
     }
@@ -67,7 +69,7 @@ void check(ov_status_e status, pkecho_status otherwise, const char *what) {
 // A version's first three numbers; what follows them is ignored.
 std::array<int, 3> release(const char *version) noexcept {
     std::array<int, 3> numbers{};
-    std::sscanf(version, "%d.%d.%d", &numbers[0], &numbers[1], &numbers[2]);
+    std::sscanf(version, "%9d.%9d.%9d", &numbers[0], &numbers[1], &numbers[2]);
     return numbers;
 }
 
