@@ -144,7 +144,7 @@ def _check_programs() -> None:
         missing = ["libsodium-dev"]
     if missing:
         raise MissingDependency(
-            f"the build needs {', '.join(missing)}, which is not installed here",
+            f"not installed here, and needed for the build: {', '.join(missing)}",
             remedy=f"Run: apt-get install {' '.join(PACKAGES)}",
         )
 
@@ -159,6 +159,8 @@ def _run(command: list[str], say: Callable[[str], None]) -> None:
         try:
             for line in process.stdout:
                 last = line.strip() or last
+                if reason.endswith(":") and line.strip():
+                    reason += f" {line.strip()}"  # CMake says where first, and what below it
                 if not reason and ("error" in line.lower() or "not found" in line.lower()):
                     reason = line.strip()
                 say(line.rstrip())

@@ -133,6 +133,10 @@ int main(int argc, char **argv) {
         return 2;
     }
     std::ifstream key_file(argv[2]);
+    if (!key_file) {
+        std::fprintf(stderr, "pkecho-capture: cannot read the public key %s\n", argv[2]);
+        return 1;
+    }
     const std::string key(std::istreambuf_iterator<char>(key_file), {});
     const Handle<pkecho_stream> stream = open_stream(argv[1], key);
 

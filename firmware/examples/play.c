@@ -20,9 +20,8 @@ static int fail(const char *what) {
 }
 
 int main(int argc, char **argv) {
-    if (argc < 7) return fail("BUNDLE PUBLIC_KEY VIDEO WIDTH HEIGHT FPS [MM_PER_PIXEL]");
-    char key_text[1024] = "";
-    const char *key = key_text;
+    if (argc < 7) return fail("usage: BUNDLE PUBLIC_KEY VIDEO WIDTH HEIGHT FPS [MM_PER_PIXEL]");
+    char key_text[1024] = "", *key = key_text;
     pkecho_bundle_options trust;
     pkecho_bundle_options_default(&trust);
     trust.log = log_line;
@@ -32,7 +31,7 @@ int main(int argc, char **argv) {
         if (file == NULL) return fail("cannot read the public key");
         key_text[fread(key_text, 1, sizeof key_text - 1, file)] = '\0';
         fclose(file);
-        trust.public_keys = &key;
+        trust.public_keys = (const char *const *)&key;
         trust.public_key_count = 1;
     }
     pkecho_error error = PKECHO_ERROR_INIT;
@@ -54,7 +53,8 @@ int main(int argc, char **argv) {
     const size_t bytes = (size_t)frame.width * frame.height;
     uint8_t *pixels = malloc(bytes);
     FILE *video = fopen(argv[3], "rb");
-    if (pixels == NULL || video == NULL || bytes == 0 || !(fps > 0)) return fail("no such video");
+    if (pixels == NULL || bytes == 0 || !(fps > 0)) return fail("WIDTH, HEIGHT, FPS: above 0");
+    if (video == NULL) return fail("cannot read the video");
     frame.data = pixels;
     pkecho_result result;
     pkecho_result_default(&result);
@@ -65,7 +65,7 @@ int main(int argc, char **argv) {
         if (status != PKECHO_OK) break;
         printf("%6lu  %7.2f ms  area %6lu px", n, result.latency_ms, (unsigned long)result.area_px);
         if (!isnan(result.area_cm2)) printf("  %6.2f cm2", result.area_cm2);
-        printf("%s\n", result.flags & PKECHO_FRAME_VALID ? "" : "  not valid");
+        printf(result.flags & PKECHO_FRAME_VALID ? "\n" : "  not valid (0x%x)\n", result.flags);
         if (result.flags & PKECHO_FRAME_NEW_BEAT)
             printf("beat %lu: EF %.1f %% (%s)%s\n", (unsigned long)result.beat.number,
                    result.beat.ejection_fraction, result.beat.method,

@@ -50,8 +50,8 @@
  * Versions: structs grow at their end. `struct_size` says how long the caller's is; the *_default
  * functions are compiled into the caller and set it, and a library of another age reads and writes
  * no more than both know. Options that this library does not know must be zero. pkecho_beat, which
- * lies inside of another struct, does not grow. A
- * status, flag or enumerator keeps its number for ever.
+ * lies inside of another struct, does not grow. A status, flag or enumerator keeps its number for
+ * ever.
  *
  * This is a measuring device's component, not a measuring device: an area or an ejection fraction
  * is worth what its validity flags and the bundle's report say.
@@ -130,7 +130,8 @@ PKECHO_API const char *pkecho_status_name(pkecho_status status);
 #define PKECHO_MESSAGE_SIZE 512
 
 /* Filled by a call that fails, with its status and one line of UTF-8: what, which file, and what to
- * do. A call that succeeds leaves it alone. */
+ * do. A call that succeeds leaves it alone. Begin with PKECHO_ERROR_INIT: a struct of any other
+ * size is not filled. */
 typedef struct pkecho_error {
     size_t struct_size;
     pkecho_status status;
@@ -184,10 +185,10 @@ static inline void pkecho_bundle_options_default(pkecho_bundle_options *options)
 
 /* Check everything about a bundle: the signature of manifest.json, then size and SHA-256 of every
  * file against it, no file unlisted, no link followed. What an engine is loaded from later are the
- * very bytes that were hashed here: they stay in memory, and the folder is not read again.
+ * very bytes that were hashed here: they stay in memory, and the folder is not read again. `path`
+ * itself may be a link to the bundle.
  *
- * `options` NULL: the defaults, which no unsigned bundle passes and
- * which name no key. */
+ * `options` NULL: the defaults, which no unsigned bundle passes and which name no key. */
 PKECHO_API pkecho_status pkecho_bundle_open(const char *path, const pkecho_bundle_options *options,
                                             pkecho_bundle **bundle, pkecho_error *error);
 
@@ -220,8 +221,10 @@ typedef struct pkecho_engine_options {
     /* Folder of the back-ends, libpkecho-backend-TARGET.so; NULL: the folder "pkecho" beside
      * libpkecho.so itself. No other place is searched, and no other back-end is taken instead. */
     const char *backend_dir;
-    /* Folder where a back-end may keep what it compiled, for a faster start; NULL: nowhere. What
-     * lies there is not signed: it must be as hard to write to as the bundle's public key. */
+    /* Folder where a back-end may keep what it compiled, for a faster start; NULL: nowhere. It must
+     * exist, and belong to the user that the process runs as; where it cannot be used, the log says
+     * so and the engine starts without. What lies there is not signed: it must be as hard to write
+     * to as the bundle's public key. */
     const char *cache_dir;
     /* Processor threads of an inference; 0: as the manifest says. */
     uint32_t threads;

@@ -60,9 +60,10 @@ Library Library::open(const std::string &folder, const std::string &target) {
     void *library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
     if (library == nullptr) {
         const char *why = dlerror();
-        throw Failure(PKECHO_BACKEND_MISSING, "no back-end for target " + target + ": " +
-                                                  (why ? why : path) +
-                                                  ". Install it there, or set backend_dir");
+        throw Failure(PKECHO_BACKEND_MISSING, "the back-end for target " + target +
+                                                  " cannot be loaded (" + (why ? why : path) +
+                                                  "). Install the whole folder " + where +
+                                                  ", or set backend_dir");
     }
     const auto entry =
         reinterpret_cast<pkecho_backend_entry_function>(dlsym(library, "pkecho_backend_entry"));

@@ -21,7 +21,7 @@ double ms_between(Clock::time_point from, Clock::time_point to) noexcept {
 }
 
 std::string sides(const pkecho_frame &frame) {
-    return std::to_string(frame.height) + "x" + std::to_string(frame.width);
+    return std::to_string(frame.width) + " wide and " + std::to_string(frame.height) + " high";
 }
 
 bool same(double a, double b) noexcept { return a == b; }
@@ -68,7 +68,7 @@ void check_mask_room(const pkecho_frame &frame, const pkecho_result &result) {
     const bool fits = stride >= frame.width && result.mask_bytes >= frame.width &&
                       (rows == 0 || stride <= (result.mask_bytes - frame.width) / rows);
     if (!fits) {
-        throw Failure(PKECHO_OUTPUT_TOO_SMALL, "the mask of a frame of " + sides(frame) +
+        throw Failure(PKECHO_OUTPUT_TOO_SMALL, "the mask of a frame " + sides(frame) +
                                                    " does not fit " +
                                                    std::to_string(result.mask_bytes) +
                                                    " bytes with its stride. Pass a "

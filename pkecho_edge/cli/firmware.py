@@ -67,7 +67,9 @@ def build(
         build_firmware(out, options, source=source, overwrite=overwrite, say=say)
     if quiet:
         return
-    where = plain(str(out))
-    console.print(f"[green]✓[/] {where}/include/pkecho.h and {where}/lib/libpkecho.so")
+    where = plain(str(out.absolute()))
+    console.print(
+        f"[green]✓[/] {where}/include/pkecho.h and {where}/lib/libpkecho.so", soft_wrap=True
+    )
     console.print(f"Use it:  cmake -DCMAKE_PREFIX_PATH={where} ...   find_package(pkecho)")
-    console.print(f"Try it:  {where}/bin/pkecho-play BUNDLE PUBLIC_KEY VIDEO WIDTH HEIGHT FPS")
+    console.print(f"Try it:  {where}/bin/pkecho-play BUNDLE PUBLIC_KEY VIDEO WIDTH HEIGHT FPS [MM]")

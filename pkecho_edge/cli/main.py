@@ -33,7 +33,7 @@ from pkecho_edge.cli import (
     verify,
 )
 from pkecho_edge.cli.console import debugging, errors, plain
-from pkecho_edge.errors import PkechoEdgeError
+from pkecho_edge.errors import MissingDependency, PkechoEdgeError
 
 __all__ = ["app", "main"]
 
@@ -124,6 +124,9 @@ def main() -> None:
         code = _INTERRUPTED
     except _Terminated:
         code = _TERMINATED
+    except ModuleNotFoundError as error:
+        _explain(f"{error.name} is not installed. Run: pip install 'pkecho-edge[all]'")
+        sys.exit(MissingDependency.exit_code)
     except Exception as error:
         if (line := _misuse(error)) is not None:
             if line:

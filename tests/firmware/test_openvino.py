@@ -136,6 +136,19 @@ def test_compiled_things_are_kept_where_the_caller_says(
     assert kept
 
 
+def test_a_cache_that_cannot_be_used_is_said_and_done_without(
+    pkecho: Library, bundle: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    for place in (tmp_path / "file", tmp_path / "nowhere"):
+        pkecho.lines.clear()
+        opened = pkecho.open_bundle(bundle)
+        with opened, opened.engine(cache_dir=place) as engine:
+            assert engine.self_test().max_abs_logit_difference == 0.0
+        assert any(f"cache_dir {place} is not used" in line for _, line in pkecho.lines)
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
 def test_an_engine_that_is_not_what_its_manifest_says_is_refused(
     pkecho: Library, frames: Frames, tmp_path: Path
 ) -> None:

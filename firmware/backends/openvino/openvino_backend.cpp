@@ -1,6 +1,8 @@
 // Back-end for target "cpu": OpenVINO IR on x86-64 and Arm processors, over OpenVINO's C interface.
 // Settings are those of pkecho_edge/targets/openvino_cpu.py, so that both give the same bits.
 #include <openvino/c/openvino.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <array>
 #include <cstdio>
@@ -56,13 +58,15 @@ std::string said(ov_status_e status) {
     for (char &c : line) {
         if (static_cast<unsigned char>(c) < ' ') c = ' ';
     }
+    line.erase(line.find_last_not_of(' ') + 1);
     return line;
 }
 
 void check(ov_status_e status, pkecho_status otherwise, const char *what) {
     if (status != OK) {
         throw Refused(otherwise, std::string("OpenVINO ") + what + " (" + said(status) +
-                                     "). Compile the bundle again with this version of OpenVINO");
+                                     "). Install the whole folder of back-ends again, or compile "
+                                     "the bundle with this OpenVINO");
     }
 }
 
@@ -127,8 +131,15 @@ Settings settings_of(const pkecho_backend_engine &engine) {
     if (threads != "0") settings.emplace_back("INFERENCE_NUM_THREADS", threads);
     // with other windows OpenVINO 2026.4 dies while it fuses the attention over them
     if (window_length(engine) != fused_window) settings.emplace_back("SNIPPETS_MODE", "DISABLE");
-    if (engine.cache_dir[0] != '\0') settings.emplace_back("CACHE_DIR", engine.cache_dir);
     return settings;
+}
+
+// Whether what was compiled may be kept there. OpenVINO would make folders, and ends the process
+// where it may not look into one, so it only gets what it can use.
+bool can_keep_in(const char *folder) noexcept {
+    struct stat found {};
+    return stat(folder, &found) == 0 && S_ISDIR(found.st_mode) &&
+           access(folder, R_OK | W_OK | X_OK) == 0;
 }
 
 Tensor tensor_at(ov_element_type_e type, const std::vector<int64_t> &extents, const void *data) {
@@ -209,11 +220,35 @@ struct Session {
                   weights_tensor.get(), &model_handle),
               PKECHO_BACKEND_FAILED, "cannot read the engine");
         const Model model(model_handle);
-        compile(model, settings_of(engine));
+        compile_cached(model, engine);
         check_ports(compiled.get(), ov_compiled_model_inputs_size, ov_compiled_model_input_by_index,
                     engine.inputs, engine.input_count);
         check_ports(compiled.get(), ov_compiled_model_outputs_size,
                     ov_compiled_model_output_by_index, engine.outputs, engine.output_count);
+    }
+
+    // A cache is only there to start sooner: one that cannot be used is said, and done without.
+    void compile_cached(const Model &model, const pkecho_backend_engine &engine) {
+        Settings settings = settings_of(engine);
+        if (engine.cache_dir[0] == '\0') return compile(model, settings);
+        const auto warn = [&](const std::string &why) {
+            const std::string line = std::string("cache_dir ") + engine.cache_dir +
+                                     " is not used: " + why +
+                                     ". Give a folder of the service's own user";
+            engine.log(engine.log_user, PKECHO_LOG_WARNING, line.c_str());
+        };
+        if (!can_keep_in(engine.cache_dir)) {
+            warn("it is no folder that can be written to");
+            return compile(model, settings);
+        }
+        settings.emplace_back("CACHE_DIR", engine.cache_dir);
+        try {
+            compile(model, settings);
+        } catch (const Refused &refused) {
+            warn(refused.what());
+            settings.back().second.clear();
+            compile(model, settings);
+        }
     }
 
     void compile(const Model &model, const Settings &settings) {
