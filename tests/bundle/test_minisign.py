@@ -79,7 +79,8 @@ def test_a_key_of_stock_minisign_signs(tmp_path: Path) -> None:
     key = SecretKey.from_text((tmp_path / "k").read_text())
 
     assert key.public == PublicKey.from_text((tmp_path / "k.pub").read_text())
-    assert f"minisign public key {key.public.name}" in (tmp_path / "k.pub").read_text()
+    written = f"minisign public key {int(key.public.name, 16):X}"  # it drops leading zeros
+    assert written in (tmp_path / "k.pub").read_text()
 
 
 @given(st.data())

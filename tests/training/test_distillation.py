@@ -81,7 +81,7 @@ def known(clips: list[Clip], folder: Path) -> Lessons:
 
 def test_it_learns_what_the_teacher_says(lessons: Lessons, held: Lessons, tmp_path: Path) -> None:
     recipe = replace(
-        QUICK, steps=60, check_every=20, learning_rate=1e-2, feature_weight=0, augmentation=STILL
+        QUICK, steps=60, check_every=20, learning_rate=2e-2, feature_weight=0, augmentation=STILL
     )
 
     learned = distil(fresh(), [lessons], [held], recipe, tmp_path)
