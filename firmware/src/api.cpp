@@ -183,11 +183,11 @@ pkecho_status guarded(pkecho_error *error, const Work &work) noexcept {
 
 std::string text(const char *given) { return given != nullptr ? given : ""; }
 
-int flag(int given, const char *name) {
+bool flag(int given, const char *name) {
     if (given != 0 && given != 1) {
         throw Failure(PKECHO_INVALID_ARGUMENT, std::string(name) + " is neither 0 nor 1. Pass one");
     }
-    return given;
+    return given == 1;
 }
 
 pkecho::Trust trust_of(const pkecho_bundle_options &options) {
@@ -200,7 +200,7 @@ pkecho::Trust trust_of(const pkecho_bundle_options &options) {
         trust.public_keys.emplace_back(&needed(options.public_keys[index], "a public key"));
     }
     trust.minimum_security_version = options.minimum_security_version;
-    trust.allow_unsigned = flag(options.allow_unsigned, "allow_unsigned") == 1;
+    trust.allow_unsigned = flag(options.allow_unsigned, "allow_unsigned");
     return trust;
 }
 
@@ -214,7 +214,7 @@ pkecho::StreamChoice choice_of(const pkecho_stream_options &options) {
     pkecho::StreamChoice choice;
     choice.max_gap_s = options.max_gap_s;
     choice.deadline_ms = options.deadline_ms;
-    choice.measure_beats = flag(options.measure_beats, "measure_beats") == 1;
+    choice.measure_beats = flag(options.measure_beats, "measure_beats");
     return choice;
 }
 
@@ -324,7 +324,7 @@ pkecho_status pkecho_engine_open(const pkecho_bundle *bundle, const pkecho_engin
         if (own.threads > 256) {
             throw Failure(PKECHO_INVALID_ARGUMENT, "threads is above 256. Pass 0 to 256");
         }
-        const bool asked = flag(own.self_test, "self_test") == 1;
+        const bool asked = flag(own.self_test, "self_test");
         const pkecho::EngineChoice choice{text(own.backend_dir), text(own.cache_dir), own.threads};
         auto handle = std::make_unique<pkecho_engine>();
         handle->engine = pkecho::Engine::load(needed(bundle, "bundle").bundle, "stream", choice);

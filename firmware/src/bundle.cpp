@@ -43,8 +43,9 @@ const FileEntry *find(const std::vector<FileEntry> &files, std::string_view path
     return place != files.end() && place->path == path ? &*place : nullptr;
 }
 
-bool is_listed(const Manifest &manifest, std::string_view path) noexcept {
-    return find(manifest.files, path) != nullptr || find(manifest.report_files, path) != nullptr;
+const FileEntry *find(const Manifest &manifest, std::string_view path) noexcept {
+    const FileEntry *entry = find(manifest.files, path);
+    return entry != nullptr ? entry : find(manifest.report_files, path);
 }
 
 // The whole of a file whose size no manifest states.
@@ -145,7 +146,7 @@ void check_unlisted(const SafeFolder &folder, const Manifest &manifest) {
         if (kind == FileKind::folder && folders.count(path) == 0)
             refuse_it("is a folder without listed files");
         if (kind == FileKind::regular && path != layout::manifest && path != layout::signature &&
-            !is_listed(manifest, path))
+            find(manifest, path) == nullptr)
             refuse_it("is not listed in the manifest");
     };
     for (const std::string &path : folders) folder.list(path, check);
@@ -210,9 +211,8 @@ const std::vector<uint8_t> *Bundle::content(const std::string &path) const noexc
 }
 
 std::string Bundle::sha256(const std::string &path) const {
-    for (const auto *files : {&manifest.files, &manifest.report_files})
-        if (const FileEntry *entry = find(*files, path)) return entry->sha256;
-    return "";
+    const FileEntry *entry = find(manifest, path);
+    return entry != nullptr ? entry->sha256 : "";
 }
 
 }  // namespace pkecho

@@ -1,7 +1,6 @@
 #include "engine.h"
 
 #include <chrono>
-#include <cmath>
 #include <cstdio>
 #include <cstring>
 
@@ -106,13 +105,12 @@ std::string Engine::option(const std::string &name) const {
 Window::Window(const std::shared_ptr<const Engine> &engine)
     : engine_(engine),
       pixels_(element_count(named(engine->entry().outputs, "logits"))),
-      slot_(0),
       slots_(static_cast<size_t>(named(engine->entry().inputs, "history").shape[0])),
+      slot_(element_count(named(engine->entry().inputs, "history")) / slots_),
       frame_(engine->session(), pixels_),
       logits_(engine->session(), pixels_ * sizeof(float)),
       histories_{{engine->session(), byte_count(named(engine->entry().inputs, "history"))},
                  {engine->session(), byte_count(named(engine->entry().inputs, "history"))}} {
-    slot_ = histories_[0].bytes() / sizeof(float) / slots_;
     const EngineEntry &entry = engine->entry();
     for (int reads = 0; reads < 2; ++reads) {
         const std::vector<BoundTensor> inputs{

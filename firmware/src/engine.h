@@ -58,7 +58,7 @@ private:
     pkecho_status step(char *message, size_t message_size) noexcept;
 
     std::shared_ptr<const Engine> engine_;
-    size_t pixels_, slot_, slots_;  // of the logits; floats of one frame's features; T - 1
+    size_t pixels_, slots_, slot_;  // of the logits; T - 1; floats of one frame's features
     TensorMemory frame_, logits_;
     TensorMemory histories_[2];
     std::unique_ptr<Request> steps_[2];  // which reads histories_[i] and writes the other

@@ -64,12 +64,6 @@ const uint8_t *elements(const Bundle &bundle, const std::string &path, const Arr
     return content.data() + header.size();
 }
 
-float f32_at(const uint8_t *data, size_t index) {
-    float value;
-    std::memcpy(&value, data + index * sizeof value, sizeof value);
-    return value;
-}
-
 // golden.json: the threshold; shapes must be those that the manifest asks for.
 double read_index(const std::vector<uint8_t> &content, const json::Origin &origin,
                   const std::vector<int64_t> (&shapes)[4]) {
@@ -99,7 +93,7 @@ void check_consistent(const Golden &golden, const uint8_t *areas, const std::str
         size_t area = 0;
         for (size_t pixel = 0; pixel < golden.pixels; ++pixel) {
             const size_t at = frame * golden.pixels + pixel;
-            const float logit = f32_at(golden.logits, at);
+            const float logit = golden.logit(at);
             const bool inside = logit > golden.threshold;
             if (!std::isfinite(logit) || golden.masks[at] != (inside ? 1 : 0)) {
                 throw Failure(PKECHO_NO_GOLDEN,

@@ -18,6 +18,12 @@
 
 namespace pkecho {
 
+// 64 lower-case hexadecimal digits.
+inline std::string hexadecimal(const unsigned char (&digest)[crypto_hash_sha256_BYTES]) {
+    char text[2 * sizeof digest + 1];
+    return sodium_bin2hex(text, sizeof text, digest, sizeof digest);
+}
+
 #ifdef PKECHO_WITH_OPENSSL
 
 class Sha256 {
@@ -30,12 +36,11 @@ public:
 
     void update(const void *data, size_t size) { must(EVP_DigestUpdate(state_.get(), data, size)); }
 
-    // 64 lower-case hexadecimal digits; nothing may be added afterwards.
+    // Nothing may be added afterwards.
     std::string hex() {
         unsigned char digest[crypto_hash_sha256_BYTES];
         must(EVP_DigestFinal_ex(state_.get(), digest, nullptr));
-        char text[2 * sizeof digest + 1];
-        return sodium_bin2hex(text, sizeof text, digest, sizeof digest);
+        return hexadecimal(digest);
     }
 
 private:
@@ -59,12 +64,11 @@ public:
         crypto_hash_sha256_update(&state_, static_cast<const unsigned char *>(data), size);
     }
 
-    // 64 lower-case hexadecimal digits; nothing may be added afterwards.
+    // Nothing may be added afterwards.
     std::string hex() {
         unsigned char digest[crypto_hash_sha256_BYTES];
         crypto_hash_sha256_final(&state_, digest);
-        char text[2 * sizeof digest + 1];
-        return sodium_bin2hex(text, sizeof text, digest, sizeof digest);
+        return hexadecimal(digest);
     }
 
 private:

@@ -93,6 +93,15 @@ def test_an_interrupt_leaves_no_bundle(refuses: Refuses, monkeypatch: pytest.Mon
     refuses(f"{COMPILE} --out new.pkb", 130, "interrupted", case="Ctrl-C while compile is at work")
 
 
+def test_a_package_that_is_missing_is_named_with_what_installs_it(
+    refuses: Refuses, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    breaking(ModuleNotFoundError("No module named 'onnx'", name="onnx"), monkeypatch)
+
+    said = ("onnx is not installed", "pip install")
+    refuses(f"{COMPILE} --out new.pkb", 5, *said, case="package not installed")
+
+
 def test_a_reader_that_goes_away_is_no_defect(world: Path) -> None:
     """As in `pkecho-edge inspect heart.pkb | head -1`."""
     command = [sys.executable, "-m", "pkecho_edge.cli.main", "inspect", "heart.pkb"]

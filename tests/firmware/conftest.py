@@ -11,6 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.firmware.library import Library
+from tests.firmware.small_bundle import write_small_bundle
+from tests.firmware.trust_program import Library as TrustLibrary
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -27,6 +31,26 @@ def firmware_build() -> Path:
     with _alone(build):
         configure(build, "-DPKECHO_TESTS=ON", f"-DOpenVINO_DIR={openvino_cmake()}")
     return build
+
+
+@pytest.fixture(scope="session")
+def pkecho(firmware_build: Path) -> Library:
+    """libpkecho itself, through ctypes."""
+    return Library(firmware_build)
+
+
+@pytest.fixture
+def library(firmware_build: Path, tmp_path: Path) -> TrustLibrary:
+    """What it says of bundles, through the program pkecho-trust."""
+    return TrustLibrary.of(firmware_build, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle that nobody changes."""
+    out = tmp_path_factory.mktemp("original") / "heart.pkb"
+    write_small_bundle(out)
+    return out
 
 
 def configure(build: Path, *definitions: str, source: Path = ROOT / "firmware") -> None:

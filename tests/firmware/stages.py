@@ -12,28 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tests.firmware.library import CBeat
+
 Bytes = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
 
 _GUARD, _GUARDED = 0xA5, 64
-
-
-class CBeat(ctypes.Structure):
-    """pkecho_beat."""
-
-    _fields_ = [
-        ("number", ctypes.c_uint64),
-        ("flags", ctypes.c_uint32),
-        ("frames", ctypes.c_uint32),
-        ("ed_index", ctypes.c_uint64),
-        ("es_index", ctypes.c_uint64),
-        ("ed_timestamp_s", ctypes.c_double),
-        ("es_timestamp_s", ctypes.c_double),
-        ("ed_volume", ctypes.c_double),
-        ("es_volume", ctypes.c_double),
-        ("ejection_fraction", ctypes.c_double),
-        ("method", ctypes.c_char_p),
-    ]
 
 
 @dataclass(frozen=True)

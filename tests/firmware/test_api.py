@@ -30,11 +30,6 @@ Frames = NDArray[np.uint8]
 
 
 @pytest.fixture(scope="session")
-def pkecho(firmware_build: Path) -> Library:
-    return Library(firmware_build)
-
-
-@pytest.fixture(scope="session")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("fake") / "fake.pkb"
     write_fake_bundle(out)

@@ -91,11 +91,6 @@ def manifest_of(entry: EngineEntry, length: int, threshold: float) -> Manifest:
     )
 
 
-@pytest.fixture(scope="module")
-def pkecho(firmware_build: Path) -> Library:
-    return Library(firmware_build)
-
-
 def test_the_self_test_passes_to_the_last_bit(pkecho: Library, bundle: Path) -> None:
     with pkecho.open_bundle(bundle) as opened, opened.engine() as engine:
         assert engine.self_test().max_abs_logit_difference == 0.0

@@ -22,7 +22,8 @@ from pkecho_edge.data.resize import resize_frames, resize_masks
 from pkecho_edge.metrics.ejection_fraction import single_plane_volume, slice_discs
 from pkecho_edge.runtime.masks import largest_component, outline, to_mask
 from tests.firmware.beat_reference import CAPACITY, Beat, Curve, Flag, find_beats, split_at
-from tests.firmware.stages import CBeat, Stages
+from tests.firmware.library import CBeat
+from tests.firmware.stages import Stages
 
 Mask = NDArray[np.bool_]
 

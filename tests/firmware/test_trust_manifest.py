@@ -22,23 +22,10 @@ from pkecho_edge.bundle.reader import check_bundle
 from pkecho_edge.bundle.strict_json import MAX_BYTES, canonical_json
 from pkecho_edge.errors import EnvironmentMismatch, IntegrityError, PkechoEdgeError
 from tests.firmware.mutations import mutated
-from tests.firmware.small_bundle import copy_bundle, seal, write_small_bundle
+from tests.firmware.small_bundle import copy_bundle, seal
 from tests.firmware.trust_program import UNSIGNED, Library
 
 FIRMWARE = Path(__file__).resolve().parents[2] / "firmware"
-
-
-@pytest.fixture
-def library(firmware_build: Path, tmp_path: Path) -> Library:
-    return Library.of(firmware_build, tmp_path)
-
-
-@pytest.fixture(scope="module")
-def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle that nobody changes."""
-    out = tmp_path_factory.mktemp("original") / "heart.pkb"
-    write_small_bundle(out)
-    return out
 
 
 @pytest.fixture

@@ -14,9 +14,12 @@
 #include <utility>
 #include <vector>
 
+#include "failure.h"
 #include "pkecho_backend.h"
 
 namespace {
+
+using pkecho::Failure;
 
 constexpr int64_t fused_window = 10;  // T that OpenVINO fuses the attention of as it should
 
@@ -37,19 +40,6 @@ using InferRequest = Owned<ov_infer_request_t, ov_infer_request_free>;
 using Tensor = Owned<ov_tensor_t, ov_tensor_free>;
 using Port = Owned<ov_output_const_port_t, ov_output_const_port_free>;
 
-class Refused : public std::exception {
-public:
-    Refused(pkecho_status status, std::string message)
-        : status_(status), message_(std::move(message)) {}
-
-    pkecho_status status() const noexcept { return status_; }
-    const char *what() const noexcept override { return message_.c_str(); }
-
-private:
-    pkecho_status status_;
-    std::string message_;
-};
-
 // What a status means, and what OpenVINO said last (on any thread: it keeps one text for all).
 std::string said(ov_status_e status) {
     const std::unique_ptr<const char, Freed<ov_free>> text(ov_get_last_err_msg());
@@ -64,7 +54,7 @@ std::string said(ov_status_e status) {
 
 void check(ov_status_e status, pkecho_status otherwise, const char *what) {
     if (status != OK) {
-        throw Refused(otherwise, std::string("OpenVINO ") + what + " (" + said(status) +
+        throw Failure(otherwise, std::string("OpenVINO ") + what + " (" + said(status) +
                                      "). Install the whole folder of back-ends again, or compile "
                                      "the bundle with this OpenVINO");
     }
@@ -101,7 +91,7 @@ std::string found(const pkecho_backend_pair *pairs, size_t count, const char *ke
 void check_release(const pkecho_backend_engine &engine) {
     const std::string built = found(engine.toolchain, engine.toolchain_count, "openvino", "0.0.0");
     if (release(own_version().c_str()) < release(built.c_str())) {
-        throw Refused(PKECHO_BACKEND_VERSION, "the engine was built with OpenVINO " + built +
+        throw Failure(PKECHO_BACKEND_VERSION, "the engine was built with OpenVINO " + built +
                                                   ", this is " + own_version() +
                                                   ". Install that release's back-end");
     }
@@ -196,7 +186,7 @@ void check_ports(const ov_compiled_model_t *model, CountPorts count_ports, PortA
         same = known;
     }
     if (!same) {
-        throw Refused(PKECHO_ENGINE_INTERFACE,
+        throw Failure(PKECHO_ENGINE_INTERFACE,
                       "the engine has other inputs or outputs than its "
                       "manifest says. Build the bundle again");
     }
@@ -206,7 +196,7 @@ struct Session {
     explicit Session(const pkecho_backend_engine &engine) {
         check_release(engine);
         if (engine.file_count != 2) {
-            throw Refused(PKECHO_BACKEND_FAILED,
+            throw Failure(PKECHO_BACKEND_FAILED,
                           "an engine of OpenVINO has a topology and weights. Build it again");
         }
         ov_core_t *core_handle = nullptr;
@@ -244,8 +234,8 @@ struct Session {
         settings.emplace_back("CACHE_DIR", engine.cache_dir);
         try {
             compile(model, settings);
-        } catch (const Refused &refused) {
-            warn(refused.what());
+        } catch (const Failure &failure) {
+            warn(failure.what());
             settings.back().second.clear();
             compile(model, settings);
         }
@@ -300,8 +290,8 @@ pkecho_status guarded(char *message, size_t size, const Work &work) noexcept {
     try {
         work();
         return PKECHO_OK;
-    } catch (const Refused &refused) {
-        return say(refused.status(), refused.what(), message, size);
+    } catch (const Failure &failure) {
+        return say(failure.status(), failure.what(), message, size);
     } catch (const std::bad_alloc &) {
         return say(PKECHO_OUT_OF_MEMORY, "there is not enough memory. Free some", message, size);
     } catch (const std::exception &other) {

@@ -13,6 +13,7 @@
 #include <memory>
 #include <system_error>
 
+#include "failure.h"
 #include "sha256.h"
 
 namespace pkecho::tensorrt {
@@ -25,16 +26,6 @@ struct CloseFolder {
 
 // strerror is not for threads; this is.
 std::string reason() { return std::generic_category().message(errno); }
-
-bool read_all(int file, uint8_t *data, size_t size) {
-    for (size_t done = 0; done < size;) {
-        const ssize_t got = ::read(file, data + done, size - done);
-        if (got < 0 && errno == EINTR) continue;
-        if (got <= 0) return false;
-        done += static_cast<size_t>(got);
-    }
-    return true;
-}
 
 bool write_all(int file, const uint8_t *data, size_t size) {
     for (size_t done = 0; done < size;) {
@@ -61,14 +52,16 @@ std::string sha256(std::string_view data) {
 }
 
 std::optional<Bytes> read_file(const std::string &path, size_t limit) {
-    // O_NONBLOCK: a pipe that somebody put there must not hold us up
-    const Descriptor file(::open(path.c_str(), O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK));
-    struct stat about {};
-    if (file.get() < 0 || ::fstat(file.get(), &about) != 0 || !S_ISREG(about.st_mode)) return {};
-    if (about.st_size < 0 || static_cast<uintmax_t>(about.st_size) > limit) return {};
-    Bytes data(static_cast<size_t>(about.st_size));
-    if (!read_all(file.get(), data.data(), data.size())) return {};
-    return data;
+    const std::filesystem::path whole(path);
+    try {
+        SafeFile file = SafeFolder(whole.parent_path().string()).open(whole.filename().string());
+        if (file.size() > limit) return {};
+        Bytes data(static_cast<size_t>(file.size()));
+        file.read(data.data(), data.size());
+        return data;
+    } catch (const Failure &) {
+        return {};
+    }
 }
 
 std::string write_whole(const std::string &path, const void *data, size_t size) {
