@@ -32,10 +32,13 @@ from pkecho_edge.tuning.workbench import Workbench
 if TYPE_CHECKING:
     from pkecho_edge.model.network import PKEchoNet
 
-__all__ = ["Built", "build_engines", "engine_size", "export_graphs", "quantize_graphs"]
-__all__ += ["tool_versions"]
+__all__ = ["CHOICE", "Built", "build_engines", "choose_inputs", "choose_scale", "engine_inputs"]
+__all__ += ["engine_size", "export_graphs", "export_inputs", "programs_inputs", "quantize_graphs"]
+__all__ += ["quantize_inputs", "shape", "tool_versions"]
 
-_CHOICE = "choice.json"
+CHOICE = "choice.json"
+"""Of stage choose: the plan, and what led to it."""
+
 _DEAD = "dead.json"
 _PARTS = ("numpy", "onnx", "onnxruntime", "openvino", "torch", "torch-pruning")
 
@@ -109,16 +112,13 @@ def build_engines(
         )
     from pkecho_edge.model.baseline import baseline_runner
 
+    alike = shape(calibration.size)
     observer.start("lower and export", None)
     exported = stages.run(
         "export",
-        {
-            "checkpoint": checkpoint_sha256,
-            "size": calibration.size,
-            "versions": tool_versions(),
-            "code": package_sha256(),
-        },
+        export_inputs(checkpoint_sha256, calibration.size),
         lambda folder: export_graphs(network, calibration.size, clips[0], folder),
+        alike,
     )
     observer.done(_note(exported, "exact, ONNX opset 17"))
     with tempfile.TemporaryDirectory() as scratch:
@@ -134,33 +134,32 @@ def build_engines(
         observer.start("choose the quantization", None)
         chosen = stages.run(
             "choose",
-            {
-                "export": exported.key,
-                "calibration": calibration.sha256,
-                "trial": [clip.content_sha256 for clip in trial],
-                "target": [target, targets.get(target).capabilities.scheme, options.as_dict()],
-                "order": order.as_dict(),
-                "limits": dict(limits),
-            },
+            choose_inputs(
+                exported.key,
+                calibration.sha256,
+                [clip.content_sha256 for clip in trial],
+                target,
+                options,
+                order,
+                limits,
+            ),
             lambda folder: _choose(bench, order, limits, folder, observer),
+            choose_scale(calibration.size, order),
         )
-        choice = json.loads((chosen.folder / _CHOICE).read_text(encoding="utf-8"))
+        choice = json.loads((chosen.folder / CHOICE).read_text(encoding="utf-8"))
         observer.done(_note(chosen, choice["note"]))
         plan = QuantizationPlan.from_dict(choice)
         observer.start("calibrate and quantize", None)
         quantized = stages.run(
             "quantize",
-            {
-                "export": exported.key,
-                "calibration": calibration.sha256,
-                "plan": plan.as_dict(),
-            },
+            quantize_inputs(exported.key, calibration.sha256, plan),
             lambda folder: _quantize(bench, exported.folder, plan, folder),
+            alike,
         )
         observer.done(_note(quantized, f"INT8 ranges from {len(clips)} clips"))
     graphs = {mode: quantized.folder / f"{mode}.qdq.onnx" for mode in modes}
     floats = {mode: exported.folder / f"{mode}.onnx" for mode in modes}
-    compiled = _compiled(target, graphs, floats, quantized.key, options, stages, observer)
+    compiled = _compiled(target, graphs, floats, quantized.key, options, stages, observer, alike)
     named = {"export": exported, "choose": chosen, "quantize": quantized, "engine": compiled}
     return Built(
         graphs,
@@ -187,22 +186,17 @@ def _build_programs(
     observer: Observer,
 ) -> Built:
     """The street for a target that compiles exported programs: nothing is quantized."""
-    precision = options.float_precision
+    precision, alike = options.float_precision, shape(calibration.size)
     observer.start("lower and export", None)
     exported = stages.run(
         "programs",
-        {
-            "checkpoint": checkpoint_sha256,
-            "size": calibration.size,
-            "precision": precision,
-            "versions": tool_versions(),
-            "code": package_sha256(),
-        },
+        programs_inputs(checkpoint_sha256, calibration.size, precision),
         lambda folder: _export_programs(network, calibration.size, probe, precision, folder),
+        alike,
     )
     observer.done(_note(exported, f"programs in {precision}"))
     graphs = {mode: exported.folder / f"{mode}.pt2" for mode in modes}
-    compiled = _compiled(target, graphs, {}, exported.key, options, stages, observer)
+    compiled = _compiled(target, graphs, {}, exported.key, options, stages, observer, alike)
     reused = _reused({"export": exported, "engine": compiled})
     return Built(graphs, _read_engines(compiled.folder), _UNQUANTIZED, (), reused)
 
@@ -215,17 +209,81 @@ def _compiled(
     options: CompileOptions,
     stages: StageCache,
     observer: Observer,
+    alike: str,
 ) -> StageResult:
     """The engines' stage; `key` is that of the stage which made the graphs."""
     observer.start(f"compile for {target}", None)
     compiled = stages.run(
         f"engine-{target}",
-        {"graphs": key, "modes": list(graphs), "options": options.as_dict()},
+        engine_inputs(key, list(graphs), options),
         lambda folder: _compile(target, graphs, floats, folder, options),
+        alike,
     )
     size = engine_size(*_read_engines(compiled.folder).values()) / 1e6
     observer.done(_note(compiled, f"{' and '.join(graphs)}, {size:.1f} MB"))
     return compiled
+
+
+# What goes into a stage, whose hash is its key; pipeline's plans ask for the same
+
+
+def export_inputs(checkpoint_sha256: str, size: tuple[int, int]) -> dict[str, object]:
+    """Of stage export."""
+    return {
+        "checkpoint": checkpoint_sha256,
+        "size": size,
+        "versions": tool_versions(),
+        "code": package_sha256(),
+    }
+
+
+def programs_inputs(
+    checkpoint_sha256: str, size: tuple[int, int], precision: str
+) -> dict[str, object]:
+    """Of stage programs, which is export for targets that take exported programs."""
+    return {**export_inputs(checkpoint_sha256, size), "precision": precision}
+
+
+def choose_inputs(
+    export: str,
+    calibration_sha256: str,
+    trial_sha256: Sequence[str],
+    target: str,
+    options: CompileOptions,
+    order: QuantizationOrder,
+    limits: Mapping[str, float],
+) -> dict[str, object]:
+    """Of stage choose; `export` is the key of stage export."""
+    return {
+        "export": export,
+        "calibration": calibration_sha256,
+        "trial": list(trial_sha256),
+        "target": [target, targets.get(target).capabilities.scheme, options.as_dict()],
+        "order": order.as_dict(),
+        "limits": dict(limits),
+    }
+
+
+def choose_scale(size: tuple[int, int], order: QuantizationOrder) -> str:
+    """What the duration of stage choose depends on."""
+    return f"{shape(size)}, {len(order.rules)} rules"
+
+
+def quantize_inputs(
+    export: str, calibration_sha256: str, plan: QuantizationPlan
+) -> dict[str, object]:
+    """Of stage quantize; `export` is the key of stage export."""
+    return {"export": export, "calibration": calibration_sha256, "plan": plan.as_dict()}
+
+
+def engine_inputs(graphs: str, modes: Sequence[str], options: CompileOptions) -> dict[str, object]:
+    """Of stage engine-TARGET; `graphs` is the key of the stage that made them."""
+    return {"graphs": graphs, "modes": list(modes), "options": options.as_dict()}
+
+
+def shape(size: tuple[int, int]) -> str:
+    """ "128x128": what the durations of stages depend on most."""
+    return f"{size[0]}x{size[1]}"
 
 
 def _reused(named: Mapping[str, StageResult]) -> tuple[str, ...]:
@@ -277,7 +335,7 @@ def _choose(
     scheme = targets.get(bench.target).capabilities.scheme
     chosen = choose_plan(bench, scheme, order, limits, observer)
     text = json.dumps({**chosen.as_dict(), "note": chosen.note()}, sort_keys=True)
-    (folder / _CHOICE).write_text(text, encoding="utf-8")
+    (folder / CHOICE).write_text(text, encoding="utf-8")
 
 
 def quantize_graphs(

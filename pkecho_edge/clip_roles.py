@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,10 +17,11 @@ from pkecho_edge.calibration.selection import select_clips
 from pkecho_edge.data.clip import Clip
 from pkecho_edge.data.sources import ClipSource
 from pkecho_edge.errors import DatasetError
-from pkecho_edge.stages import Observer
+from pkecho_edge.stages import Observer, StageCache, package_sha256
 from pkecho_edge.verify.gates import MIN_PATIENTS
 
-__all__ = ["TRIAL_CLIPS", "calibration_clips_of", "trial_clips_of"]
+__all__ = ["TRIAL_CLIPS", "ClipsWanted", "NotedClips", "calibration_clips_of", "find_noted_clips"]
+__all__ += ["note_clips", "trial_clips_of"]
 
 TRIAL_CLIPS = 16
 """On which each quantization is tried."""
@@ -69,3 +73,67 @@ def trial_clips_of(
         if len({clip.patient for clip in clips}) >= MIN_PATIENTS:
             break
     return [clips[i] for i in sorted({*np.linspace(0, len(clips) - 1, TRIAL_CLIPS).astype(int)})]
+
+
+@dataclass(frozen=True)
+class ClipsWanted:
+    """What decides which clips `calibration_clips_of` and `trial_clips_of` give."""
+
+    calibration: ClipSource
+    trial: ClipSource | None
+    given: CalibrationSet | None
+    count: int
+    seed: int
+
+    def inputs(self) -> dict[str, Any]:
+        """Of the note; it reads no recording, see ClipSource.signature."""
+        return {
+            "calibration": self.calibration.signature(),
+            "trial": None if self.trial is None else self.trial.signature(),
+            "given": None if self.given is None else self.given.sha256,
+            "count": self.count,
+            "seed": self.seed,
+            "code": package_sha256("calibration", "data", "clip_roles.py", "verify/gates.py"),
+        }
+
+    @property
+    def scale(self) -> str:
+        """What drawing them takes depends on."""
+        height, width = self.calibration.size
+        return f"{height}x{width}, {self.calibration.description}"
+
+
+@dataclass(frozen=True)
+class NotedClips:
+    """What a run found out about its clips, for the keys of its stages."""
+
+    calibration_sha256: str
+    trial_sha256: tuple[str, ...]
+
+
+def note_clips(
+    wanted: ClipsWanted, chosen: CalibrationSet, trial: Sequence[Clip], stages: StageCache
+) -> None:
+    """Note which clips were drawn, so that a forecast need not draw them; see `ClipsWanted`.
+
+    Raises:
+        UsageError: the cache cannot be written.
+    """
+    found = {"calibration": chosen.sha256, "trial": [clip.content_sha256 for clip in trial]}
+
+    def work(folder: Path) -> None:
+        (folder / _NOTE).write_text(json.dumps(found), encoding="utf-8")
+
+    stages.run(_CLIPS, wanted.inputs(), work)
+
+
+def find_noted_clips(wanted: ClipsWanted, stages: StageCache) -> NotedClips | None:
+    """What `note_clips` noted; None where no run drew these clips before."""
+    kept = stages.find(_CLIPS, wanted.inputs())
+    if kept is None:
+        return None
+    found = json.loads((kept.folder / _NOTE).read_text(encoding="utf-8"))
+    return NotedClips(found["calibration"], tuple(found["trial"]))
+
+
+_CLIPS, _NOTE = "clips", "clips.json"

@@ -34,7 +34,7 @@ HELD_OUT = 24
 _SEEDS = TRAINING_SEEDS[500_000:]  # not those that the packaged network was trained on
 _HELD_SEEDS = TUNING_SEEDS[500_000:]  # not those that quantizations are tried on
 _LONGEST_STEP = 3.0
-_OURS = (".safetensors", ".pkb", ".report")
+_OURS = (".safetensors", ".pkb", ".report", ".toml")
 
 
 @dataclass(frozen=True)
@@ -263,5 +263,5 @@ def _files(root: Path) -> Iterator[Path]:
 
 
 def _may_be_data(path: Path) -> bool:
-    """Hidden files, checkpoints, bundles and their reports are no recordings."""
+    """Hidden files, checkpoints, bundles, their reports and settings are no recordings."""
     return not path.name.startswith(".") and path.suffix not in _OURS

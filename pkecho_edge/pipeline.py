@@ -10,6 +10,7 @@ From the export on every stage fills a folder that is found again by the hash of
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
@@ -25,7 +26,12 @@ from pkecho_edge.bundle.manifest import MAX_SECURITY_VERSION
 from pkecho_edge.bundle.reader import Bundle
 from pkecho_edge.bundle.writer import add_engine, finish, staging
 from pkecho_edge.calibration.calibration_set import CalibrationSet
-from pkecho_edge.clip_roles import calibration_clips_of, trial_clips_of
+from pkecho_edge.clip_roles import (
+    ClipsWanted,
+    calibration_clips_of,
+    note_clips,
+    trial_clips_of,
+)
 from pkecho_edge.data.clip import Clip
 from pkecho_edge.data.sources import ClipSource
 from pkecho_edge.device.here import device_here, run_kit
@@ -54,11 +60,17 @@ from pkecho_edge.verify.gates import DEFAULT_LIMITS
 if TYPE_CHECKING:
     from pkecho_edge.model.network import PKEchoNet
 
-__all__ = ["CompileResult", "VerifyResult", "check_apart", "check_target", "compile"]
-__all__ += ["measure_in_place", "pack", "report_folder", "result_file", "verify"]
+__all__ = ["DRAWN", "VERIFIED", "CompileResult", "VerifyResult", "check_apart"]
+__all__ += ["check_security_version", "check_target", "checked_modes", "compile"]
+__all__ += ["measure_in_place", "pack", "report_folder", "result_file"]
+__all__ += ["verify", "verify_scale"]
 
 
 KIT = "pkecho_device.py"
+
+DRAWN, VERIFIED = "draw the clips", "verify"
+"""Parts of a run that are no stages, because every run does them; their durations are remembered
+under these names."""
 
 
 @dataclass(frozen=True)
@@ -132,8 +144,8 @@ def compile(
     observer = observer or SilentObserver()
     stages = StageCache(cache or default_cache())
     options = options or targets.options_for(target)
-    modes = _checked_modes(modes)
-    _check_security_version(security_version)
+    modes = checked_modes(modes)
+    check_security_version(security_version)
     check_target(target, options)
     if pruning is not None:
         check_scope(pruning.scope, target)
@@ -143,11 +155,15 @@ def compile(
     calibration, verification = (replace(s, length=length) for s in (calibration, verification))
     trial = trial and replace(trial, length=length)
     with staging(out, overwrite=overwrite) as folder:
+        started = time.monotonic()
         chosen, clips, rest = calibration_clips_of(
             calibration, calibration_set, calibration_clips, seed, observer
         )
         check_apart(chosen, verification)
         trial_clips = trial_clips_of(trial, rest, clips)
+        wanted = ClipsWanted(calibration, trial, calibration_set, calibration_clips, seed)
+        note_clips(wanted, chosen, trial_clips, stages)
+        stages.remember(DRAWN, time.monotonic() - started, wanted.scale)
         if pruning is not None:
             pruned = prune_checkpoint(
                 origin,
@@ -194,6 +210,7 @@ def compile(
                 _write_float_golden(folder / GOLDEN, clips[0], network, modes)
                 _add_kit(folder / DEVICE)
             lineage = report_lineage(order, built)
+            started = time.monotonic()
             result = measure(
                 origin.baseline,
                 sides,
@@ -204,6 +221,7 @@ def compile(
                 observer,
                 built.warnings,
             )
+        stages.remember(VERIFIED, time.monotonic() - started, verify_scale(verification, modes))
         chosen.save(folder / MODEL / "calibration.json")
         if origin.report is not None:
             (folder / MODEL / "pruning.json").write_bytes(order.pruning_json())
@@ -404,7 +422,7 @@ def report_folder(bundle: Path) -> Path:
     return bundle.with_name(f"{name}.report")
 
 
-def _checked_modes(modes: Sequence[str]) -> tuple[str, ...]:
+def checked_modes(modes: Sequence[str]) -> tuple[str, ...]:
     """In the order of MODES, each once.
 
     Raises:
@@ -418,13 +436,19 @@ def _checked_modes(modes: Sequence[str]) -> tuple[str, ...]:
     return tuple(mode for mode in MODES if mode in modes)
 
 
-def _check_security_version(number: int) -> None:
+def check_security_version(number: int) -> None:
     """UsageError unless a manifest may have it; 0 stays for bundles that never had one."""
     if not 1 <= number <= MAX_SECURITY_VERSION:
         raise UsageError(
             f"security version {number} is not between 1 and {MAX_SECURITY_VERSION}",
             remedy="Begin with 1, and raise it by one",
         )
+
+
+def verify_scale(verification: ClipSource, modes: Sequence[str]) -> str:
+    """What the duration of verification depends on."""
+    height, width = verification.size
+    return f"{height}x{width}, {verification.description}, {' '.join(modes)}"
 
 
 def check_target(target: str, options: CompileOptions) -> None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pkecho_edge.building import tool_versions
+from pkecho_edge.building import shape, tool_versions
 from pkecho_edge.errors import CheckpointError, UsageError
 from pkecho_edge.files import FolderBusy, claimed_folder
 from pkecho_edge.lesson_source import HELD_OUT, LessonSource
@@ -32,7 +32,9 @@ if TYPE_CHECKING:
     from pkecho_edge.model.network import PKEchoNet
     from pkecho_edge.pruning.cost import WidthCost
 
-__all__ = ["Lineaged", "Pruned", "check_scope", "load_lineaged", "prune_checkpoint"]
+__all__ = ["LESSONS", "NETWORK", "Lineaged", "Pruned", "check_reachable", "check_scope"]
+__all__ += ["lessons_inputs", "lessons_scale", "load_lineaged", "prune_checkpoint", "prune_inputs"]
+__all__ += ["prune_scale", "read_lineaged", "wants_lessons"]
 
 _FOLDERS = ("metrics", "model", "pruning", "training")
 _CODE = (*_FOLDERS, "processors.py", "pruning_stage.py", "recovering.py")
@@ -41,7 +43,10 @@ _CODE = (*_FOLDERS, "processors.py", "pruning_stage.py", "recovering.py")
 _TIMED = "cpu"
 """The target whose layers `tuning.layer_costs` times."""
 
-_NETWORK, _REPORT = "pruned.safetensors", "pruning.json"
+LESSONS = "lessons"
+"""Name of their stage."""
+
+NETWORK, _REPORT = "pruned.safetensors", "pruning.json"
 
 
 @dataclass(frozen=True)
@@ -77,7 +82,16 @@ class Pruned:
 
 
 def load_lineaged(checkpoint: Path, given: Path | None, stages: StageCache) -> Lineaged:
-    """A checkpoint and its baseline, which is looked for by its hash; both are kept in the cache.
+    """As `read_lineaged`; checkpoint and baseline are kept in the cache."""
+    found, path = _lineage(checkpoint, given, stages)
+    stages.keep(checkpoint, found.sha256, "checkpoints")
+    if path is not None:
+        stages.keep(path, found.baseline_sha256, "checkpoints")
+    return found
+
+
+def read_lineaged(checkpoint: Path, given: Path | None, stages: StageCache) -> Lineaged:
+    """A checkpoint and its baseline, which is looked for by its hash; nothing is written.
 
     Args:
         checkpoint: any.
@@ -86,11 +100,17 @@ def load_lineaged(checkpoint: Path, given: Path | None, stages: StageCache) -> L
     Raises:
         CheckpointError: one of them cannot be loaded, or the baseline is not found, or is another.
     """
+    return _lineage(checkpoint, given, stages)[0]
+
+
+def _lineage(
+    checkpoint: Path, given: Path | None, stages: StageCache
+) -> tuple[Lineaged, Path | None]:
+    """And the baseline's file, where that is another."""
     network, digest = load_identified(checkpoint)
     report = read_report(checkpoint)
-    stages.keep(checkpoint, digest, "checkpoints")
     if report is None and given is None:
-        return Lineaged(network, digest, network, digest, None)
+        return Lineaged(network, digest, network, digest, None), None
     wanted = digest if report is None else str(report["baseline_sha256"])
     path = find_checkpoint(wanted, given, [stages.root / "checkpoints" / wanted])
     baseline = load_checkpoint(path)
@@ -100,8 +120,7 @@ def load_lineaged(checkpoint: Path, given: Path | None, stages: StageCache) -> L
             path=checkpoint,
             remedy="Prune the baseline again",
         )
-    stages.keep(path, wanted, "checkpoints")
-    return Lineaged(network, digest, baseline, wanted, report)
+    return Lineaged(network, digest, baseline, wanted, report), path
 
 
 def prune_checkpoint(
@@ -132,28 +151,16 @@ def prune_checkpoint(
         DatasetError, UnusableInput: nothing to learn from.
         MissingDependency: OpenVINO, which scope "latency" measures with, is not installed.
     """
-    from pkecho_edge.lowering.clip_graph import check_size
-    from pkecho_edge.pruning.choose import check_reach
     from pkecho_edge.training.processes import chosen_device
 
-    for size in sizes:
-        check_size(size)
-    check_reach(parent.network.config, order.ratio, sizes[0], order.round_to)
+    check_reachable(parent, order, sizes)
     table = _cost(parent.network, order, sizes[0], stages, observer, options)
     drawn = []
-    if order.recipe is not None or order.importance == "taylor":
+    if wants_lessons(order):
         key = source.key()  # reads every file of a dataset: once for all sizes
         drawn = [_lessons(parent, source, key, size, stages, observer) for size in sizes]
-    inputs = {
-        "parent": parent.sha256,
-        "baseline": parent.baseline_sha256,
-        "order": order.as_dict(),
-        "sizes": list(sizes),
-        "lessons": [key for key, *_ in drawn],
-        "cost": None if table is None else table[0],
-        "code": package_sha256(*_CODE),
-        "versions": tool_versions(),
-    }
+    cost = None if table is None else table[0]
+    inputs = prune_inputs(parent, order, sizes, [key for key, *_ in drawn], cost)
     state = stages.root / "recoveries" / stages.key("prune", inputs)[:24]
     if order.recipe is None:
         observer.start("prune", None)
@@ -181,10 +188,10 @@ def prune_checkpoint(
             earlier=parent.report,
         )
         text = json.dumps({**report.as_dict(), "note": report.note()}, sort_keys=True)
-        save_checkpoint(network, folder / _NETWORK, notes={"pruning": text})
+        save_checkpoint(network, folder / NETWORK, notes={"pruning": text})
         (folder / _REPORT).write_text(text, encoding="utf-8")
 
-    done = stages.run("prune", inputs, work)
+    done = stages.run("prune", inputs, work, prune_scale(order, sizes))
     if not done.reused:
         shutil.rmtree(state, ignore_errors=True)
     report = json.loads((done.folder / _REPORT).read_text(encoding="utf-8"))
@@ -192,7 +199,54 @@ def prune_checkpoint(
         observer.start("prune and recover", None)
     if done.reused or order.recipe is None:
         observer.done(f"{report['note']}{' (reused)' if done.reused else ''}")
-    return Pruned(done.folder / _NETWORK, report, done.reused)
+    return Pruned(done.folder / NETWORK, report, done.reused)
+
+
+def check_reachable(
+    parent: Lineaged, order: PruningOrder, sizes: Sequence[tuple[int, int]]
+) -> None:
+    """Refuse before any work what pruning cannot do.
+
+    Raises:
+        UsageError: a ratio out of reach, or an impossible size.
+    """
+    from pkecho_edge.lowering.clip_graph import check_size
+    from pkecho_edge.pruning.choose import check_reach
+
+    for size in sizes:
+        check_size(size)
+    check_reach(parent.network.config, order.ratio, sizes[0], order.round_to)
+
+
+def wants_lessons(order: PruningOrder) -> bool:
+    """Whether anything is to be learned, or the worth of channels taken from what was."""
+    return order.recipe is not None or order.importance == "taylor"
+
+
+def prune_inputs(
+    parent: Lineaged,
+    order: PruningOrder,
+    sizes: Sequence[tuple[int, int]],
+    lessons: Sequence[str],
+    cost: Mapping[str, Any] | None,
+) -> dict[str, object]:
+    """What goes into stage prune; `lessons` are the keys of theirs, `cost` a table of times."""
+    return {
+        "parent": parent.sha256,
+        "baseline": parent.baseline_sha256,
+        "order": order.as_dict(),
+        "sizes": list(sizes),
+        "lessons": list(lessons),
+        "cost": cost,
+        "code": package_sha256(*_CODE),
+        "versions": tool_versions(),
+    }
+
+
+def prune_scale(order: PruningOrder, sizes: Sequence[tuple[int, int]]) -> str:
+    """What the duration of stage prune depends on."""
+    steps = 0 if order.recipe is None else order.recipe.steps
+    return f"{' '.join(map(shape, sizes))}, {steps} steps"
 
 
 @contextmanager
@@ -259,6 +313,25 @@ def _cost(
     return table.as_dict(), latency_cost(table)
 
 
+def lessons_inputs(
+    parent: Lineaged, source: Mapping[str, object], size: tuple[int, int]
+) -> dict[str, object]:
+    """What goes into stage lessons; `source` is LessonSource.key()."""
+    return {
+        "teacher": parent.baseline_sha256,
+        "source": dict(source),
+        "size": list(size),
+        "length": parent.network.config.frames,
+        "code": package_sha256("data", "model", "training/lessons.py", "lesson_source.py"),
+        "versions": {n: v for n, v in tool_versions().items() if n in ("numpy", "torch")},
+    }
+
+
+def lessons_scale(source: LessonSource, size: tuple[int, int]) -> str:
+    """What the duration of stage lessons depends on; DatasetError as LessonSource.expected."""
+    return f"{shape(size)}, {source.expected()} clips"
+
+
 def _lessons(
     parent: Lineaged,
     source: LessonSource,
@@ -278,18 +351,8 @@ def _lessons(
             clips = source.clips(size, length, held_out=held_out, on_skip=skipped.setdefault)
             teach(parent.baseline, clips, folder / name, observer.advance)
 
-    done = stages.run(
-        "lessons",
-        {
-            "teacher": parent.baseline_sha256,
-            "source": dict(key),
-            "size": list(size),
-            "length": length,
-            "code": package_sha256("data", "model", "training/lessons.py", "lesson_source.py"),
-            "versions": {n: v for n, v in tool_versions().items() if n in ("numpy", "torch")},
-        },
-        work,
-    )
+    scale = lessons_scale(source, size)
+    done = stages.run(LESSONS, lessons_inputs(parent, key, size), work, scale)
     lessons, held = (read_lessons(done.folder / name) for name in ("train", "held"))
     left_out = f", {len(skipped)} recordings left out" if skipped else ""
     reused = " (reused)" if done.reused else ""

@@ -3,7 +3,8 @@
 A stage's key is the SHA-256 of everything that goes into it. A second run with the same inputs
 reuses the folder, if its files still have the hashes that were noted when it was finished; one
 that a full disk, a crash or a hand has changed is made anew. A run that is killed leaves only a
-`.partial` folder behind, which the next run deletes.
+`.partial` folder behind, which the next run deletes. How long each took is remembered beside them
+(durations.py).
 """
 
 from __future__ import annotations
@@ -13,11 +14,13 @@ import hashlib
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from pkecho_edge.durations import durations, remember
 from pkecho_edge.errors import UsageError
 from pkecho_edge.files import feed_digest, scratch_folder, write_atomically
 
@@ -79,7 +82,11 @@ class StageCache:
     root: Path
 
     def run(
-        self, name: str, inputs: Mapping[str, object], work: Callable[[Path], object]
+        self,
+        name: str,
+        inputs: Mapping[str, object],
+        work: Callable[[Path], object],
+        alike: str = "",
     ) -> StageResult:
         """Reuse the finished stage of these inputs, or let `work` fill a new folder.
 
@@ -87,14 +94,16 @@ class StageCache:
             name: of the stage, for people who look into the cache.
             inputs: JSON values; hashes of files, configuration, tool versions.
             work: fills the empty folder it is given; an exception leaves nothing behind.
+            alike: what else its duration depends on, such as the frames' size.
 
         Raises:
             UsageError: the cache folder cannot be written.
         """
+        if (found := self.find(name, inputs)) is not None:
+            return found
         key = self.key(name, inputs)
-        final = self.root / f"{name}-{key[:24]}"
-        if _is_intact(final):
-            return StageResult(final, key, reused=True)
+        final = self._folder(name, key)
+        started = time.monotonic()
         try:
             with scratch_folder(self.root, final.name) as folder:
                 work(folder)
@@ -103,7 +112,25 @@ class StageCache:
                 _move(folder, final)
         except OSError as error:
             raise self._unwritable(error) from error
+        self.remember(name, time.monotonic() - started, alike)
         return StageResult(final, key, reused=False)
+
+    def find(self, name: str, inputs: Mapping[str, object]) -> StageResult | None:
+        """The finished stage of these inputs, None where there is none or it is damaged."""
+        key = self.key(name, inputs)
+        final = self._folder(name, key)
+        return StageResult(final, key, reused=True) if _is_intact(final) else None
+
+    def _folder(self, name: str, key: str) -> Path:
+        return self.root / f"{name}-{key[:24]}"
+
+    def remember(self, name: str, seconds: float, alike: str = "") -> None:
+        """Note how long a stage, or another part of a run, took; see `run` for `alike`."""
+        remember(self.root, f"{name} {alike}".rstrip(), seconds)
+
+    def durations(self, name: str, alike: str = "") -> tuple[float, ...]:
+        """Seconds that it took on such a processor before, the newest last; maybe none."""
+        return durations(self.root, f"{name} {alike}".rstrip())
 
     @staticmethod
     def key(name: str, inputs: Mapping[str, object]) -> str:

@@ -23,7 +23,7 @@ LAYERS = (
     ("model", "lowering", "data", "metrics"),
     (
         *("pruning", "calibration", "targets", "bundle", "verify", "training", "runtime"),
-        *("stages", "device"),
+        *("stages", "durations", "device"),
     ),
     ("tuning",),
     ("building", "clip_roles", "lesson_source", "recovering"),
@@ -32,7 +32,7 @@ LAYERS = (
     ("merging",),
     ("provenance",),
     ("pipeline", "quantizing", "bench", "firmware_kit"),
-    ("candidates",),
+    ("candidates", "planning"),
     ("searching",),
     ("cli",),
 )
@@ -42,6 +42,7 @@ SIDEWAYS = {
     ("figures", "errors"): "without matplotlib it says what to install",
     ("lowering", "model"): "lowering rewrites the modules of the network",
     ("bundle", "targets.base"): "a bundle describes an engine, whatever toolchain made it",
+    ("stages", "durations"): "a finished stage notes how long it took",
     ("targets", "calibration.graph"): "which nodes of a graph are quantized is said there",
     ("targets", "device.pkecho_device"): "a plan is loaded here as the kit loads it on a device",
     ("runtime", "bundle"): "opening a bundle is what the runtime is for",

@@ -113,6 +113,7 @@ def test_the_key_does_not_mind_what_this_tool_leaves_in_a_folder(tmp_path: Path)
     before = LessonSource(root).key()
 
     (root / "small.safetensors").write_bytes(b"weights")
+    (root / "small.safetensors.toml").write_text("[prune]")
     (root / ".hidden").write_bytes(b"\0")
     (root / "heart.pkb").mkdir()
     (root / "heart.pkb" / "manifest.json").write_text("{}")

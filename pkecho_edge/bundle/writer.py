@@ -43,7 +43,7 @@ from pkecho_edge.errors import IntegrityError, UsageError
 from pkecho_edge.files import FolderBusy, exclusive_folder
 from pkecho_edge.targets.base import Engine
 
-__all__ = ["add_engine", "add_files", "finish", "staging", "write_bundle"]
+__all__ = ["add_engine", "add_files", "check_free", "finish", "staging", "write_bundle"]
 
 _FILE_MODE, _FOLDER_MODE = 0o644, 0o755
 
@@ -236,6 +236,15 @@ def _entries(folder: Path) -> list[FileEntry]:
         for name in (*names, *(f for f in folders if Path(below, f).is_symlink()))
     ]
     return [FileEntry(path, *hash_regular_file(folder / path)) for path in sorted(found)]
+
+
+def check_free(out: Path | str, *, overwrite: bool = False) -> None:
+    """Refuse, before any work, a place that `staging` would refuse because something is there.
+
+    Raises:
+        UsageError: as `staging`.
+    """
+    _check_free(_Destination(Path(out).absolute(), overwrite))
 
 
 def _check_free(destination: _Destination) -> None:

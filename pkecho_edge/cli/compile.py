@@ -2,276 +2,279 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pkecho_edge.cli.compile_options import (
+    WAYS,
+    CompileSettings,
+    clip_sources,
+    limits_of,
+    parse_modes,
+)
 from pkecho_edge.cli.console import (
     Bars,
     DebugOption,
-    GatesOption,
     JsonOption,
     QuietOption,
-    SizeOption,
+    check_file,
+    check_place,
     console,
     parse_size,
     plain,
     write_json,
 )
-from pkecho_edge.cli.pruning_options import (
-    BaselineOption,
-    LessonPhantomsOption,
-    ScopeOption,
-    StepsOption,
-    recovery_recipe,
-)
+from pkecho_edge.cli.dry_run import DryRunOption, show_plan
+from pkecho_edge.cli.pruning_options import recovery_recipe
+from pkecho_edge.cli.settings_command import settings_command
+from pkecho_edge.cli.settings_file import CONFIG, record_path, write_record
 from pkecho_edge.cli.verify import print_reports
 from pkecho_edge.errors import UsageError
 
 if TYPE_CHECKING:
+    from pkecho_edge.calibration.calibration_set import CalibrationSet
     from pkecho_edge.data.sources import ClipSource
+    from pkecho_edge.lesson_source import LessonSource
+    from pkecho_edge.measuring import VerifyResult
+    from pkecho_edge.pipeline import CompileResult
+    from pkecho_edge.planning import Planned
+    from pkecho_edge.recovering import PruningOrder
+    from pkecho_edge.targets.base import CompileOptions
+    from pkecho_edge.tuning.choose import QuantizationOrder
 
-__all__ = ["CalibrationOption", "CheckpointArgument", "ClipSeedOption", "ClipsOption"]
-__all__ += ["DataOption", "KeepFloatOption", "RestoreOption", "RuleOption", "clip_sources"]
-__all__ += ["compile_", "parse_modes"]
+__all__ = ["compile_", "compile_command"]
 
-VERIFY_CLIPS = 40
 _PACKAGED = (
     "No checkpoint given: the packaged ResNet-18, trained on phantoms of 128x128 and 320x320, "
     "and phantoms to go with it."
 )
 
-CheckpointArgument = Annotated[
-    Path | None,
-    typer.Argument(
-        help="Trained PKEcho-Net; default: the packaged ResNet-18.", metavar="CHECKPOINT"
-    ),
-]
-DataOption = Annotated[
-    Path | None,
-    typer.Option(help="Recordings: TRAIN calibrates, TEST verifies.", metavar="DIR"),
-]
-CalibrationOption = Annotated[
-    Path | None, typer.Option(help="A file of `pkecho-edge calibrate`.", metavar="FILE")
-]
-ClipsOption = Annotated[int, typer.Option(help="Clips that set the INT8 ranges.", min=1)]
-RuleOption = Annotated[str, typer.Option(help="Range rule, or auto: the one that drifts least.")]
-RestoreOption = Annotated[
-    bool, typer.Option("--restore/--no-restore", help="Layers back to float until the gates pass.")
-]
-KeepFloatOption = Annotated[
-    list[str] | None, typer.Option(help="A layer that stays in float.", metavar="LAYER")
-]
-ClipSeedOption = Annotated[int, typer.Option(help="Of the choice of clips.", min=0)]
+
+@dataclass(frozen=True)
+class _Order:
+    """What the settings ask for, in the street's own terms; see pipeline.compile."""
+
+    settings: CompileSettings
+    checkpoint: Path
+    out: Path
+    target: str
+    modes: tuple[str, ...]
+    calibration: ClipSource
+    verification: ClipSource
+    trial: ClipSource
+    calibration_set: CalibrationSet | None
+    pruning: PruningOrder | None
+    lessons: LessonSource
+    quantization: QuantizationOrder
+    options: CompileOptions
+    limits: Mapping[str, float]
 
 
 def compile_(
-    checkpoint: CheckpointArgument = None,
-    target: Annotated[str, typer.Option(help="See `pkecho-edge targets`.")] = "cpu",
-    data: DataOption = None,
-    phantoms: Annotated[
-        bool, typer.Option("--phantoms", help="Calibrate and verify on phantoms instead.")
-    ] = False,
-    calibration: CalibrationOption = None,
-    clips: ClipsOption = 32,
-    prune: Annotated[
-        float | None,
-        typer.Option(help="Prune first: share of the GMACs that goes.", metavar="RATIO"),
-    ] = None,
-    prune_steps: StepsOption = None,
-    prune_scope: ScopeOption = "global",
-    lesson_phantoms: LessonPhantomsOption = 400,
-    baseline: BaselineOption = None,
-    verify_clips: Annotated[
-        int, typer.Option(help="Phantoms that are verified on; fewer are quicker.", min=1, max=200)
-    ] = VERIFY_CLIPS,
-    size: SizeOption = "128",
-    mode: Annotated[str, typer.Option(help="Engines: clip, stream or both.")] = "both",
-    threads: Annotated[int, typer.Option(help="At run time; 0: every core.", min=0)] = 0,
-    float_precision: Annotated[
-        str | None, typer.Option(help="Of layers not INT8: f32, bf16, f16; default: the target's.")
-    ] = None,
-    profile: Annotated[
-        str | None,
-        typer.Option(help="The device: a name of `pkecho-edge targets`, or a TOML file."),
-    ] = None,
-    via: Annotated[
-        str | None,
-        typer.Option(help="How --target tensorrt builds: onnx (default) or torch-tensorrt."),
-    ] = None,
-    scheme: Annotated[
-        str | None, typer.Option(help="Quantization scheme; default: the target's.")
-    ] = None,
-    rule: RuleOption = "auto",
-    restore: RestoreOption = True,
-    keep_float: KeepFloatOption = None,
-    gates: GatesOption = None,
-    in_place: Annotated[
-        bool,
-        typer.Option(
-            "--in-place/--no-in-place",
-            help="Where this machine is the device: build, score and time its plans as well.",
-        ),
-    ] = True,
-    seed: ClipSeedOption = 0,
-    security_version: Annotated[
-        int,
-        typer.Option(help="Raise it when devices must refuse older bundles.", metavar="N"),
-    ] = 1,
-    out: Annotated[
-        Path | None, typer.Option(help="The bundle; default: NAME-TARGET.pkb here.", metavar="PKB")
-    ] = None,
+    settings: CompileSettings,
+    dry_run: DryRunOption = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the bundle.")] = False,
     json: JsonOption = None,
     quiet: QuietOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Prune if asked, calibrate, quantize, compile, verify and bundle a checkpoint."""
+    """Prune if asked, calibrate, quantize, compile, verify and bundle a checkpoint.
+
+    Without CHECKPOINT, what pkecho-edge.toml in the current folder says, where there is one
+    (`pkecho-edge init` writes it), else the packaged network on phantoms.
+    """
+    from pkecho_edge.verify.gates import check_gates
+    from pkecho_edge.verify.report import render_table
+
+    order = _ordered(settings, quiet)
+    record = record_path(order.out)
+    if os.path.lexists(record):
+        check_file(record)
+    if dry_run:
+        check_place(order.out)
+        show_plan(_planned(order, overwrite), json, quiet)
+        return
+    with Bars(quiet) as bars:
+        result = _compiled(order, overwrite, bars)
+    write_record(record, "compile", order.settings, _facts(result))
+    if not quiet:
+        console.print(render_table(result.verification.report))
+        console.print(f"Bundle:  {plain(order.out)}")
+        print_reports(order.out / "reports")
+    found, reports = result.verification, order.out / "reports"
+    if settings.in_place and (here := _measured_in_place(order, quiet)):
+        found, reports = here
+    if not quiet:
+        console.print(f"Again:   pkecho-edge compile --config {plain(record)}", soft_wrap=True)
+        _tell_next(order, found is not result.verification)
+    if json:  # the last to fail: by now the reader knows that the bundle is there
+        write_json(json, found.report.to_dict())
+    check_gates(found.gates, path=reports / "report.json", allow_incomplete=True)
+
+
+compile_command = settings_command("compile", CompileSettings, compile_, looks_for=CONFIG)
+
+
+def _ordered(settings: CompileSettings, quiet: bool) -> _Order:
+    """Everything that can be refused before any work is done, has been when this returns.
+
+    Raises:
+        UsageError, MissingDependency: settings that do not go together, or with this machine.
+        UnusableInput: a calibration set that cannot be read.
+    """
     from pkecho_edge import pipeline, targets
     from pkecho_edge.calibration.calibration_set import CalibrationSet
     from pkecho_edge.lesson_source import LessonSource
     from pkecho_edge.model.checkpoint import default_checkpoint_path
     from pkecho_edge.recovering import PruningOrder
     from pkecho_edge.tuning.choose import QuantizationOrder, rules_of
-    from pkecho_edge.verify.gates import DEFAULT_LIMITS, check_gates, load_gates
-    from pkecho_edge.verify.report import render_table
 
-    target = _by_way_of(target, via)
-    pruning = (
-        None
-        if prune is None
-        else PruningOrder(
-            prune,
-            prune_scope,
-            round_to=targets.get(target).capabilities.round_to,
-            recipe=recovery_recipe(prune_steps),
-        )
-    )
-    options = targets.options_for(target, float_precision, threads, profile)
+    s = settings
+    target = _by_way_of(s.target, s.via)
+    pruning = None
+    if s.prune is not None:
+        round_to = targets.get(target).capabilities.round_to
+        recipe = recovery_recipe(s.prune_steps)
+        pruning = PruningOrder(s.prune, s.prune_scope, round_to=round_to, recipe=recipe)
+    options = targets.options_for(target, s.float_precision, s.threads, s.profile)
     pipeline.check_target(target, options)
-    if checkpoint is None and data is None:
+    phantoms = s.phantoms
+    if s.checkpoint is None and s.data is None:
         phantoms = True
         if not quiet:
             console.print(_PACKAGED)
-    source = checkpoint or default_checkpoint_path()
-    limits = load_gates(gates) if gates else DEFAULT_LIMITS
-    calibration_source, verification, trial = clip_sources(
-        data, phantoms, parse_size(size), clips, verify_clips
+    checkpoint = s.checkpoint or default_checkpoint_path()
+    out = s.out or Path(f"{checkpoint.stem}-{target}.pkb")
+    limits = limits_of(s.gates, s.limits)
+    clips = clip_sources(s.data, phantoms, parse_size(s.size), s.clips, s.verify_clips)
+    return _Order(
+        replace(s, phantoms=phantoms, out=out, gates=None, limits=limits),
+        checkpoint,
+        out,
+        target,
+        parse_modes(s.mode),
+        *clips,
+        CalibrationSet.load(s.calibration) if s.calibration else None,
+        pruning,
+        LessonSource(s.data, s.lesson_phantoms),
+        QuantizationOrder(s.scheme, rules_of(s.rule), s.restore, tuple(s.keep_float or ())),
+        options,
+        limits,
     )
-    out = out or Path(f"{source.stem}-{target}.pkb")
-    with Bars(quiet) as bars:
-        result = pipeline.compile(
-            source,
-            out,
-            calibration=calibration_source,
-            verification=verification,
-            trial=trial,
-            target=target,
-            modes=parse_modes(mode),
-            calibration_clips=clips,
-            calibration_set=CalibrationSet.load(calibration) if calibration else None,
-            pruning=pruning,
-            lessons=LessonSource(data, lesson_phantoms),
-            baseline=baseline,
-            quantization=QuantizationOrder(
-                scheme, rules_of(rule), restore, tuple(keep_float or ())
-            ),
-            options=options,
-            limits=limits,
-            seed=seed,
-            security_version=security_version,
-            overwrite=overwrite,
+
+
+def _compiled(order: _Order, overwrite: bool, bars: Bars) -> CompileResult:
+    from pkecho_edge import pipeline
+
+    return pipeline.compile(
+        order.checkpoint,
+        order.out,
+        calibration=order.calibration,
+        verification=order.verification,
+        trial=order.trial,
+        target=order.target,
+        modes=order.modes,
+        calibration_clips=order.settings.clips,
+        calibration_set=order.calibration_set,
+        pruning=order.pruning,
+        lessons=order.lessons,
+        baseline=order.settings.baseline,
+        quantization=order.quantization,
+        options=order.options,
+        limits=order.limits,
+        seed=order.settings.seed,
+        security_version=order.settings.security_version,
+        overwrite=overwrite,
+        observer=bars,
+    )
+
+
+def _planned(order: _Order, overwrite: bool) -> tuple[Planned, ...]:
+    from pkecho_edge import planning
+
+    return planning.plan_compile(
+        order.checkpoint,
+        order.out,
+        calibration=order.calibration,
+        verification=order.verification,
+        trial=order.trial,
+        target=order.target,
+        modes=order.modes,
+        calibration_clips=order.settings.clips,
+        calibration_set=order.calibration_set,
+        pruning=order.pruning,
+        lessons=order.lessons,
+        baseline=order.settings.baseline,
+        quantization=order.quantization,
+        options=order.options,
+        limits=order.limits,
+        seed=order.settings.seed,
+        security_version=order.settings.security_version,
+        overwrite=overwrite,
+    )
+
+
+def _facts(result: CompileResult) -> tuple[str, ...]:
+    """What the record says of the bundle; nothing that was measured."""
+    manifest = result.bundle.manifest
+    return (
+        f"Bundle {manifest.bundle_id}, from the baseline with SHA-256",
+        f"{manifest.lineage.checkpoint_sha256}.",
+    )
+
+
+def _measured_in_place(order: _Order, quiet: bool) -> tuple[VerifyResult, Path] | None:
+    """Where this machine is the device, what its plans gave and where the report lies."""
+    from pkecho_edge import pipeline
+    from pkecho_edge.verify.report import render_table
+
+    with Bars(quiet) as bars:  # what fails here leaves a whole bundle, which was told
+        here = pipeline.measure_in_place(
+            order.out,
+            order.verification,
+            baseline=order.settings.baseline,
+            limits=order.limits,
             observer=bars,
+            say=lambda line: bars.describe(plain(line)),
         )
+    if here is None:
+        return None
+    reports = pipeline.report_folder(order.out)
     if not quiet:
-        console.print(render_table(result.verification.report))
-        console.print(f"Bundle:  {plain(out)}")
-        print_reports(out / "reports")
-    found, reports = result.verification, out / "reports"
-    if in_place:  # what fails here leaves a whole bundle, which was told
-        with Bars(quiet) as bars:
-            here = pipeline.measure_in_place(
-                out,
-                verification,
-                baseline=baseline,
-                limits=limits,
-                observer=bars,
-                say=lambda line: bars.describe(plain(line)),
-            )
-        if here is not None:
-            found, reports = here, pipeline.report_folder(out)
-            if not quiet:
-                console.print(render_table(found.report))
-                print_reports(reports)
-    if not quiet:
-        on = "" if data is None else f" --data {plain(data)}"
-        kit = out / "device" / "pkecho_device.py"
-        after = f"pkecho-edge verify {plain(out)}{on}"
-        if kit.is_file():
-            after = f"python3 {plain(kit)}, on the device"
-        if found is not result.verification:
-            merged = plain(pipeline.result_file(out).name)
-            after = f"pkecho-edge verify {plain(out)}{on} --merge {merged}"
-        console.print(f"Next:    {after}", soft_wrap=True)
-    if json:  # the last to fail: by now the reader knows that the bundle is there
-        write_json(json, found.report.to_dict())
-    check_gates(found.gates, path=reports / "report.json", allow_incomplete=True)
+        console.print(render_table(here.report))
+        print_reports(reports)
+    return here, reports
+
+
+def _tell_next(order: _Order, in_place: bool) -> None:
+    """The command to go on with."""
+    from pkecho_edge import pipeline
+
+    out, data = order.out, order.settings.data
+    on = "" if data is None else f" --data {plain(data)}"
+    kit = out / "device" / "pkecho_device.py"
+    after = f"pkecho-edge verify {plain(out)}{on}"
+    if kit.is_file():
+        after = f"python3 {plain(kit)}, on the device"
+    if in_place:
+        merged = plain(pipeline.result_file(out).name)
+        after = f"pkecho-edge verify {plain(out)}{on} --merge {merged}"
+    console.print(f"Next:    {after}", soft_wrap=True)
 
 
 def _by_way_of(target: str, via: str | None) -> str:
     """The target that builds the same by the way that is asked for.
 
     Raises:
-        UsageError: another target than `tensorrt`, or a way that there is not.
+        UsageError: another target than `tensorrt`.
     """
     if via is None:
         return target
     if target != "tensorrt":
         raise UsageError(f"target {target} is built in one way only", remedy="Leave out --via")
-    ways = {"onnx": "tensorrt", "torch-tensorrt": "torch-tensorrt"}
-    if via not in ways:
-        raise UsageError(f"there is no way {via!r} to TensorRT", remedy=f"Use {' or '.join(ways)}")
-    return ways[via]
-
-
-def parse_modes(text: str) -> tuple[str, ...]:
-    """ "clip", "stream" or "both" as the modes of a bundle.
-
-    Raises:
-        UsageError: anything else.
-    """
-    modes = {"clip": ("clip",), "stream": ("stream",), "both": ("clip", "stream")}
-    if text not in modes:
-        raise UsageError(f"there is no mode {text!r}", remedy="Use clip, stream or both")
-    return modes[text]
-
-
-def clip_sources(
-    data: Path | None,
-    phantoms: bool,
-    size: tuple[int, int],
-    clips: int,
-    verify_clips: int = VERIFY_CLIPS,
-) -> tuple[ClipSource, ClipSource, ClipSource]:
-    """Where the clips of calibration, of verification and of trials come from."""
-    from pkecho_edge.clip_roles import TRIAL_CLIPS
-    from pkecho_edge.data import sources
-    from pkecho_edge.data.standard import CALIBRATION_SEEDS, TUNING_SEEDS
-
-    if (data is None) == (not phantoms):
-        raise UsageError(
-            "give either --data DIR or --phantoms",
-            remedy="An engine is verified on clips: name the folder that holds yours",
-        )
-    if data is None:
-        return (
-            sources.phantoms(CALIBRATION_SEEDS[:clips], size),
-            sources.standard_set(size, verify_clips),
-            sources.phantoms(TUNING_SEEDS[:TRIAL_CLIPS], size),
-        )
-    return (
-        sources.dataset(data, size, split="TRAIN"),
-        sources.dataset(data, size, split="TEST"),
-        sources.dataset(data, size, split="VAL"),
-    )
+    return WAYS[via]

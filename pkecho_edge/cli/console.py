@@ -25,6 +25,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from pkecho_edge.cli.settings import Setting
 from pkecho_edge.errors import UsageError
 
 __all__ = ["Bars", "DebugOption", "GatesOption", "JsonOption", "QuietOption", "SizeOption"]
@@ -79,10 +80,9 @@ JsonOption = Annotated[
     ),
 ]
 GatesOption = Annotated[
-    Path | None, typer.Option(help="TOML file with a \\[gates] table.", metavar="FILE")
-]
-SizeOption = Annotated[
-    str, typer.Option(help="Frame size, N or HxW: multiples of 32 from 96 to 640.", metavar="SIZE")
+    Path | None,
+    typer.Option(help="TOML file with a \\[gates] table.", metavar="FILE"),
+    Setting(example="gates.toml"),
 ]
 
 
@@ -102,6 +102,13 @@ def parse_size(text: str) -> tuple[int, int]:
             f"size {text} is not possible", remedy="Use multiples of 32 from 96 to 640"
         )
     return size
+
+
+SizeOption = Annotated[
+    str,
+    typer.Option(help="Frame size, N or HxW: multiples of 32 from 96 to 640.", metavar="SIZE"),
+    Setting(check=parse_size),
+]
 
 
 def parse_split(text: str) -> str | None:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from pkecho_edge.cli.compile import compile_
+from pkecho_edge.cli.compile_options import CompileSettings
 from pkecho_edge.cli.console import DebugOption, QuietOption, check_folder, console, plain
 from pkecho_edge.cli.verify import verify_
 from pkecho_edge.errors import UsageError
@@ -34,7 +35,7 @@ def demo(
             console.print(line)
 
     say(f"\n[bold]pkecho-edge compile --data {plain(data)} --out {plain(bundle)}[/]")
-    compile_(data=data, out=bundle, quiet=quiet)
+    compile_(CompileSettings(data=data, out=bundle), quiet=quiet)
     say(f"\n[bold]pkecho-edge verify {plain(bundle)} --data {plain(data)}[/]")
     verify_(bundle=bundle, data=data, out=out, quiet=quiet)
     say("\nEverything above was measured on synthetic phantoms, on this machine, just now.")

@@ -21,6 +21,7 @@ from pkecho_edge.cli import (
     doctor,
     evaluate,
     firmware,
+    init,
     inspect,
     keygen,
     phantom,
@@ -73,10 +74,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("demo")(demo.demo)
-app.command("compile")(compile.compile_)
+app.command("init")(init.init)
+app.command("compile")(compile.compile_command)
 app.command("verify")(verify.verify_)
-app.command("prune")(prune.prune)
-app.command("tune")(tune.tune)
+app.command("prune")(prune.prune_command)
+app.command("tune")(tune.tune_command)
 app.command("calibrate")(calibrate.calibrate)
 app.command("quantize")(quantize.quantize)
 app.command("evaluate")(evaluate.evaluate_)

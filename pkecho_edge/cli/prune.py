@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import os
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pkecho_edge.cli.compile import CheckpointArgument
+from pkecho_edge.cli.compile_options import CheckpointArgument, check_target_name
 from pkecho_edge.cli.console import (
     Bars,
     DebugOption,
     JsonOption,
     QuietOption,
+    check_file,
     check_place,
     console,
     parse_size,
     plain,
     write_json,
 )
+from pkecho_edge.cli.dry_run import DryRunOption, show_plan
 from pkecho_edge.cli.pruning_options import (
     BaselineOption,
     ImportanceOption,
@@ -26,26 +30,52 @@ from pkecho_edge.cli.pruning_options import (
     RoundToOption,
     ScopeOption,
     StepsOption,
+    check_ratio,
+    check_rounds,
     recovery_recipe,
 )
+from pkecho_edge.cli.settings import Setting, check_settings
+from pkecho_edge.cli.settings_command import settings_command
+from pkecho_edge.cli.settings_file import record_path, write_record
 from pkecho_edge.errors import UsageError
 
 if TYPE_CHECKING:
     from pkecho_edge.pruning_stage import Pruned
 
-__all__ = ["prune"]
+__all__ = ["PruneSettings", "prune", "prune_command"]
 
 
-def prune(
-    checkpoint: CheckpointArgument = None,
+def _check_sizes(texts: list[str]) -> None:
+    for text in texts:
+        parse_size(text)
+
+
+def _check_device(name: str) -> None:
+    from pkecho_edge.training.processes import chosen_device
+
+    chosen_device(name)
+
+
+@dataclass(frozen=True)
+class PruneSettings:
+    """What `prune` is told; every field is an option of its command line.
+
+    Raises:
+        UsageError: a value that cannot be, whatever the others are.
+    """
+
+    checkpoint: CheckpointArgument = None
     ratio: Annotated[
-        float, typer.Option(help="Share of the GMACs that goes: 0.8 leaves a fifth.")
-    ] = 0.5,
+        float,
+        typer.Option(help="Share of the GMACs that goes: 0.8 leaves a fifth."),
+        Setting(check=check_ratio),
+    ] = 0.5
     data: Annotated[
         Path | None,
         typer.Option(help="Recordings to recover on, labelled or not.", metavar="DIR"),
-    ] = None,
-    phantoms: LessonPhantomsOption = 400,
+        Setting(example="recordings"),
+    ] = None
+    phantoms: LessonPhantomsOption = 400
     size: Annotated[
         list[str],
         typer.Option(
@@ -53,26 +83,43 @@ def prune(
             "first.",
             metavar="SIZE",
         ),
-    ] = ["128"],  # noqa: B006 - typer copies it
-    scope: ScopeOption = "global",
-    importance: ImportanceOption = "magnitude",
-    round_to: RoundToOption = None,
+        Setting(check=_check_sizes),
+    ] = field(default_factory=lambda: ["128"])
+    scope: ScopeOption = "global"
+    importance: ImportanceOption = "magnitude"
+    round_to: RoundToOption = None
     target: Annotated[
-        str, typer.Option(help="Whose widths to round to, and whose times scope latency takes.")
-    ] = "cpu",
+        str,
+        typer.Option(help="Whose widths to round to, and whose times scope latency takes."),
+        Setting(check=check_target_name),
+    ] = "cpu"
     rounds: Annotated[
         int | None,
-        typer.Option(help="Of pruning and recovery; default: more for higher ratios.", min=1),
-    ] = None,
-    steps: StepsOption = None,
-    baseline: BaselineOption = None,
-    device: Annotated[str, typer.Option(help="To learn on: auto, cpu or cuda.")] = "auto",
+        typer.Option(
+            help="Of pruning and recovery, up to 4; default: more for higher ratios.", min=1
+        ),
+        Setting(example=2, check=check_rounds),
+    ] = None
+    steps: StepsOption = None
+    baseline: BaselineOption = None
+    device: Annotated[
+        str, typer.Option(help="To learn on: auto, cpu or cuda."), Setting(check=_check_device)
+    ] = "auto"
     out: Annotated[
         Path | None,
         typer.Option(
             help="The pruned checkpoint; default: NAME-pruned.safetensors here.", metavar="FILE"
         ),
-    ] = None,
+        Setting(example="small.safetensors"),
+    ] = None
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+
+
+def prune(
+    settings: PruneSettings,
+    dry_run: DryRunOption = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace it.")] = False,
     json: JsonOption = None,
     quiet: QuietOption = False,
@@ -86,23 +133,34 @@ def prune(
     from pkecho_edge.files import write_atomically
     from pkecho_edge.lesson_source import LessonSource
     from pkecho_edge.model.checkpoint import default_checkpoint_path
-    from pkecho_edge.pruning_stage import check_scope, load_lineaged, prune_checkpoint
+    from pkecho_edge.planning import plan_prune
+    from pkecho_edge.pruning_stage import (
+        check_scope,
+        load_lineaged,
+        prune_checkpoint,
+        read_lineaged,
+    )
     from pkecho_edge.recovering import PruningOrder
     from pkecho_edge.stages import StageCache, default_cache
     from pkecho_edge.training.processes import chosen_device
 
-    check_scope(scope, target)
-    round_to = round_to or targets.get(target).capabilities.round_to
-    order = PruningOrder(ratio, scope, importance, round_to, rounds, recovery_recipe(steps))
-    sizes = list(dict.fromkeys(parse_size(text) for text in size))
-    learns_on = chosen_device(device)
-    source = checkpoint or default_checkpoint_path()
-    out = out or Path(f"{source.stem}-pruned.safetensors")
+    s = settings
+    check_scope(s.scope, s.target)
+    round_to = s.round_to or targets.get(s.target).capabilities.round_to
+    recipe = recovery_recipe(s.steps)
+    order = PruningOrder(s.ratio, s.scope, s.importance, round_to, s.rounds, recipe)
+    sizes = list(dict.fromkeys(parse_size(text) for text in s.size))
+    learns_on = chosen_device(s.device)
+    source = s.checkpoint or default_checkpoint_path()
+    out = s.out or Path(f"{source.stem}-pruned.safetensors")
     _check_out(out, source, overwrite)
-    stages = StageCache(default_cache())
+    lessons, stages = LessonSource(s.data, s.phantoms), StageCache(default_cache())
+    if dry_run:
+        parent = read_lineaged(source, s.baseline, stages)
+        show_plan(plan_prune(parent, order, lessons, sizes, stages), json, quiet)
+        return
     with Bars(quiet) as bars:
-        parent = load_lineaged(source, baseline, stages)
-        lessons = LessonSource(data, phantoms)
+        parent = load_lineaged(source, s.baseline, stages)
         pruned = prune_checkpoint(parent, order, lessons, sizes, stages, bars, device=learns_on)
     try:
         write_atomically(out, pruned.path.read_bytes())
@@ -110,14 +168,20 @@ def prune(
         raise UsageError(
             f"cannot be written ({error.strerror})", path=out, remedy="Choose another --out"
         ) from error
+    write_record(record_path(out), "prune", replace(s, out=out, round_to=round_to))
     if json:
         write_json(json, dict(pruned.report))
     if not quiet:
-        _tell(pruned, out, data)
+        _tell(pruned, out, s.data)
+
+
+prune_command = settings_command("prune", PruneSettings, prune)
 
 
 def _check_out(out: Path, source: Path, overwrite: bool) -> None:
     check_place(out)
+    if os.path.lexists(record_path(out)):
+        check_file(record_path(out))
     if not out.exists():
         return
     if out.is_dir() or out.resolve() == source.resolve():

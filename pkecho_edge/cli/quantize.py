@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pkecho_edge.cli.compile import (
+from pkecho_edge.cli.compile_options import (
     CalibrationOption,
     CheckpointArgument,
     ClipSeedOption,

@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pkecho_edge.cli.compile import (
+from pkecho_edge.cli.compile_options import (
+    VERIFY_CLIPS,
     CalibrationOption,
     CheckpointArgument,
     ClipSeedOption,
     ClipsOption,
     DataOption,
     RuleOption,
+    SchemeOption,
+    TargetOption,
+    ThreadsOption,
+    VerifyClipsOption,
+    check_float_precision,
     clip_sources,
+    limits_of,
+    parse_modes,
 )
 from pkecho_edge.cli.console import (
     DebugOption,
@@ -24,6 +34,7 @@ from pkecho_edge.cli.console import (
     JsonOption,
     QuietOption,
     SizeOption,
+    check_file,
     check_folder,
     console,
     parse_size,
@@ -37,146 +48,19 @@ from pkecho_edge.cli.pruning_options import (
     StepsOption,
     recovery_recipe,
 )
+from pkecho_edge.cli.settings import Heading, Setting, check_settings
+from pkecho_edge.cli.settings_command import settings_command
+from pkecho_edge.cli.settings_file import write_record
 from pkecho_edge.errors import AccuracyGateFailed, UsageError
 
 if TYPE_CHECKING:
+    from pkecho_edge.cli.tune_table import TuneTable
     from pkecho_edge.searching import TuneResult
 
-__all__ = ["parse_ratios", "tune"]
+__all__ = ["TuneSettings", "parse_ratios", "tune", "tune_command"]
 
-_VERIFY_CLIPS = 40
 _AUTO = "auto"
-
-
-def tune(
-    checkpoint: CheckpointArgument = None,
-    target: Annotated[str, typer.Option(help="See `pkecho-edge targets`.")] = "cpu",
-    max_dsc_drop: Annotated[
-        float, typer.Option(help="DSC points that may be lost, upper end of the 95 % interval.")
-    ] = 0.5,
-    max_ef_drift: Annotated[
-        float, typer.Option(help="EF points by which it may drift, by the same end.")
-    ] = 1.0,
-    min_fps: Annotated[
-        float | None, typer.Option(help="Frames per second that it must reach.")
-    ] = None,
-    ratios: Annotated[
-        str, typer.Option(help="Pruning ratios to try: shares of the GMACs that go; 0: unpruned.")
-    ] = "0,0.5,0.8",
-    also: Annotated[
-        list[Path] | None,
-        typer.Option(help="A checkpoint pruned from it before, to try too.", metavar="CHECKPOINT"),
-    ] = None,
-    data: DataOption = None,
-    phantoms: Annotated[
-        bool, typer.Option("--phantoms", help="Calibrate, try and verify on phantoms instead.")
-    ] = False,
-    calibration: CalibrationOption = None,
-    clips: ClipsOption = 32,
-    verify_clips: Annotated[
-        int, typer.Option(help="Phantoms that are verified on; fewer are quicker.", min=1, max=200)
-    ] = _VERIFY_CLIPS,
-    size: SizeOption = "128",
-    mode: Annotated[
-        str, typer.Option(help="Engines: clip, stream or both; all of them must hold.")
-    ] = "stream",
-    threads: Annotated[int, typer.Option(help="At run time; 0: every core.", min=0)] = 0,
-    float_precision: Annotated[
-        str, typer.Option(help="Of layers not INT8: f32, bf16, f16, or auto: all that help here.")
-    ] = _AUTO,
-    scheme: Annotated[
-        str | None, typer.Option(help="Quantization scheme; default: the target's.")
-    ] = None,
-    rule: RuleOption = "auto",
-    prune_steps: StepsOption = None,
-    prune_scope: ScopeOption = "global",
-    lesson_phantoms: LessonPhantomsOption = 400,
-    baseline: BaselineOption = None,
-    gates: GatesOption = None,
-    seed: ClipSeedOption = 0,
-    out: Annotated[
-        Path, typer.Option(help="Folder for the bundle, tune.json and pareto.png.", metavar="DIR")
-    ] = Path("tuned"),
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the bundle.")] = False,
-    json: JsonOption = None,
-    quiet: QuietOption = False,
-    debug: DebugOption = False,
-) -> None:
-    """Search pruning, INT8 and mixed precision for the fastest engine inside a budget.
-
-    Whatever was pruned, built or scored before is reused: an interrupted search goes on where it
-    was when the same command is given again.
-    """
-    from pkecho_edge import searching, targets
-    from pkecho_edge.calibration.calibration_set import CalibrationSet
-    from pkecho_edge.cli.tune_table import TuneTable
-    from pkecho_edge.data import sources
-    from pkecho_edge.data.standard import TUNING_SEEDS
-    from pkecho_edge.lesson_source import LessonSource
-    from pkecho_edge.model.checkpoint import default_checkpoint_path
-    from pkecho_edge.tuning import scoring
-    from pkecho_edge.tuning.choose import rules_of
-    from pkecho_edge.tuning.search import Budget, check_ratios
-    from pkecho_edge.verify.gates import DEFAULT_LIMITS, check_gates, load_gates
-
-    budget = Budget(max_dsc_drop, max_ef_drift, min_fps)
-    tried = check_ratios(parse_ratios(ratios))
-    auto = float_precision == _AUTO
-    options = targets.options_for(target, None if auto else float_precision, threads)
-    check_folder(out)
-    phantoms = phantoms or (checkpoint is None and data is None)
-    shape = parse_size(size)
-    calibrating, verifying, trial = clip_sources(data, phantoms, shape, clips, verify_clips)
-    if data is None:  # more than a quantization is chosen on: candidates differ by less
-        trial = sources.phantoms(TUNING_SEEDS[: scoring.SCORED_CLIPS], shape)
-    with _told_all_the_same(json, out), TuneTable(quiet) as table:
-        result = searching.tune(
-            checkpoint or default_checkpoint_path(),
-            out,
-            calibration=calibrating,
-            verification=verifying,
-            trial=trial,
-            target=target,
-            budget=budget,
-            ratios=tried,
-            also=also or (),
-            mode=mode,
-            lessons=LessonSource(data, lesson_phantoms),
-            recipe=recovery_recipe(prune_steps),
-            scope=prune_scope,
-            precisions=() if auto else (float_precision,),
-            quantization_scheme=scheme,
-            rules=rules_of(rule),
-            options=options,
-            baseline=baseline,
-            calibration_clips=clips,
-            calibration_set=CalibrationSet.load(calibration) if calibration else None,
-            limits=load_gates(gates) if gates else DEFAULT_LIMITS,
-            seed=seed,
-            overwrite=overwrite,
-            observer=table,
-            on_scored=table.scored,
-        )
-        assert result.choice.chosen is not None
-        table.mark(result.choice.chosen.candidate)
-    if not quiet:
-        _tell(result, out, data)
-    if json:
-        write_json(json, result.document)
-    check_gates(result.verification.gates, path=result.bundle.path / "reports" / "report.json")
-
-
-@contextmanager
-def _told_all_the_same(json: Path | None, out: Path) -> Iterator[None]:
-    """Writes --json where nothing fits, too: what came closest is what one wants to see then."""
-    from json import loads
-
-    try:
-        yield
-    except AccuracyGateFailed:
-        if json:
-            write_json(json, loads((out / "tune.json").read_text(encoding="utf-8")))
-        raise
+_RECORD = "tune.toml"
 
 
 def parse_ratios(text: str) -> list[float]:
@@ -191,6 +75,209 @@ def parse_ratios(text: str) -> list[float]:
         raise UsageError(
             f"ratios {text!r} are no list of numbers", remedy="Write for example 0,0.5,0.8"
         ) from error
+
+
+def _check_ratios(text: str) -> None:
+    from pkecho_edge.tuning.search import check_ratios
+
+    check_ratios(parse_ratios(text))
+
+
+def _check_dsc_drop(points: float) -> None:
+    from pkecho_edge.tuning.search import Budget
+
+    Budget(max_dsc_drop=points)
+
+
+def _check_ef_drift(points: float) -> None:
+    from pkecho_edge.tuning.search import Budget
+
+    Budget(max_ef_drift=points)
+
+
+def _check_fps(fps: float) -> None:
+    from pkecho_edge.tuning.search import Budget
+
+    Budget(min_fps=fps)
+
+
+def _check_precision(name: str) -> None:
+    if name != _AUTO:
+        check_float_precision(name)
+
+
+@dataclass(frozen=True)
+class TuneSettings:
+    """What `tune` is told; every field is an option of its command line, but `limits`.
+
+    Attributes:
+        limits: as those of CompileSettings.
+
+    Raises:
+        UsageError: a value that cannot be, whatever the others are.
+    """
+
+    checkpoint: Annotated[CheckpointArgument, Heading("What is searched, and inside what")] = None
+    target: TargetOption = "cpu"
+    max_dsc_drop: Annotated[
+        float,
+        typer.Option(help="DSC points that may be lost, upper end of the 95 % interval."),
+        Setting(check=_check_dsc_drop),
+    ] = 0.5
+    max_ef_drift: Annotated[
+        float,
+        typer.Option(help="EF points by which it may drift, by the same end."),
+        Setting(check=_check_ef_drift),
+    ] = 1.0
+    min_fps: Annotated[
+        float | None,
+        typer.Option(help="Frames per second that it must reach."),
+        Setting(example=60.0, check=_check_fps),
+    ] = None
+    ratios: Annotated[
+        str,
+        typer.Option(help="Pruning ratios to try: shares of the GMACs that go; 0: unpruned."),
+        Setting(check=_check_ratios),
+    ] = "0,0.5,0.8"
+    also: Annotated[
+        list[Path] | None,
+        typer.Option(help="A checkpoint pruned from it before, to try too.", metavar="CHECKPOINT"),
+        Setting(example="small.safetensors"),
+    ] = None
+    mode: Annotated[
+        str,
+        typer.Option(help="Engines: clip, stream or both; all of them must hold."),
+        Setting(check=parse_modes),
+    ] = "stream"
+    size: SizeOption = "128"
+    threads: ThreadsOption = 0
+    float_precision: Annotated[
+        str,
+        typer.Option(help="Of layers not INT8: f32, bf16, f16, or auto: all that help here."),
+        Setting(check=_check_precision),
+    ] = _AUTO
+    data: Annotated[DataOption, Heading("The clips that calibrate, try and verify")] = None
+    phantoms: Annotated[
+        bool, typer.Option("--phantoms", help="Calibrate, try and verify on phantoms instead.")
+    ] = False
+    calibration: CalibrationOption = None
+    clips: ClipsOption = 32
+    seed: ClipSeedOption = 0
+    verify_clips: VerifyClipsOption = VERIFY_CLIPS
+    prune_steps: Annotated[StepsOption, Heading("Pruning and quantization")] = None
+    prune_scope: ScopeOption = "global"
+    lesson_phantoms: LessonPhantomsOption = 400
+    baseline: BaselineOption = None
+    scheme: SchemeOption = None
+    rule: RuleOption = "auto"
+    gates: Annotated[GatesOption, Heading("Verification and what is written")] = None
+    out: Annotated[
+        Path, typer.Option(help="Folder for the bundle, tune.json and pareto.png.", metavar="DIR")
+    ] = Path("tuned")
+    limits: Mapping[str, float] | None = None
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+
+
+def tune(
+    settings: TuneSettings,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the bundle.")] = False,
+    json: JsonOption = None,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Search pruning, INT8 and mixed precision for the fastest engine inside a budget.
+
+    Whatever was pruned, built or scored before is reused: an interrupted search goes on where it
+    was when the same command is given again.
+    """
+    from pkecho_edge.cli.tune_table import TuneTable
+    from pkecho_edge.verify.gates import check_gates
+
+    out, data = settings.out, settings.data
+    check_folder(out)
+    if os.path.lexists(out / _RECORD):
+        check_file(out / _RECORD)
+    packaged = settings.checkpoint is None and data is None
+    limits = limits_of(settings.gates, settings.limits)
+    settings = replace(settings, phantoms=settings.phantoms or packaged, gates=None, limits=limits)
+    with _told_all_the_same(json, out), TuneTable(quiet) as table:
+        result = _searched(settings, limits, overwrite, table)
+        assert result.choice.chosen is not None
+        table.mark(result.choice.chosen.candidate)
+    write_record(out / _RECORD, "tune", settings)
+    if not quiet:
+        _tell(result, out, data)
+    if json:
+        write_json(json, result.document)
+    check_gates(result.verification.gates, path=result.bundle.path / "reports" / "report.json")
+
+
+tune_command = settings_command("tune", TuneSettings, tune)
+
+
+def _searched(
+    settings: TuneSettings, limits: Mapping[str, float], overwrite: bool, table: TuneTable
+) -> TuneResult:
+    from pkecho_edge import searching, targets
+    from pkecho_edge.calibration.calibration_set import CalibrationSet
+    from pkecho_edge.data import sources
+    from pkecho_edge.data.standard import TUNING_SEEDS
+    from pkecho_edge.lesson_source import LessonSource
+    from pkecho_edge.model.checkpoint import default_checkpoint_path
+    from pkecho_edge.tuning import scoring
+    from pkecho_edge.tuning.choose import rules_of
+    from pkecho_edge.tuning.search import Budget, check_ratios
+
+    s = settings
+    auto = s.float_precision == _AUTO
+    options = targets.options_for(s.target, None if auto else s.float_precision, s.threads)
+    shape = parse_size(s.size)
+    clips = clip_sources(s.data, s.phantoms, shape, s.clips, s.verify_clips)
+    calibrating, verifying, trial = clips
+    if s.data is None:  # more than a quantization is chosen on: candidates differ by less
+        trial = sources.phantoms(TUNING_SEEDS[: scoring.SCORED_CLIPS], shape)
+    return searching.tune(
+        s.checkpoint or default_checkpoint_path(),
+        s.out,
+        calibration=calibrating,
+        verification=verifying,
+        trial=trial,
+        target=s.target,
+        budget=Budget(s.max_dsc_drop, s.max_ef_drift, s.min_fps),
+        ratios=check_ratios(parse_ratios(s.ratios)),
+        also=s.also or (),
+        mode=s.mode,
+        lessons=LessonSource(s.data, s.lesson_phantoms),
+        recipe=recovery_recipe(s.prune_steps),
+        scope=s.prune_scope,
+        precisions=() if auto else (s.float_precision,),
+        quantization_scheme=s.scheme,
+        rules=rules_of(s.rule),
+        options=options,
+        baseline=s.baseline,
+        calibration_clips=s.clips,
+        calibration_set=CalibrationSet.load(s.calibration) if s.calibration else None,
+        limits=limits,
+        seed=s.seed,
+        overwrite=overwrite,
+        observer=table,
+        on_scored=table.scored,
+    )
+
+
+@contextmanager
+def _told_all_the_same(json: Path | None, out: Path) -> Iterator[None]:
+    """Writes --json where nothing fits, too: what came closest is what one wants to see then."""
+    from json import loads
+
+    try:
+        yield
+    except AccuracyGateFailed:
+        if json:
+            write_json(json, loads((out / "tune.json").read_text(encoding="utf-8")))
+        raise
 
 
 def _tell(result: TuneResult, out: Path, data: Path | None) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -140,6 +143,18 @@ class ClipSource:
 
         return frozenset(open_side(self.root, self.split, self.rule).patients)
 
+    def signature(self) -> dict[str, object]:
+        """What decides the clips, as far as it can be told without reading a recording.
+
+        Of files these are names, sizes and times of change: enough for a forecast, not for a key.
+        """
+        seeds = None if self.seeds is None else [self.seeds.start, self.seeds.stop]
+        found: dict[str, object] = {"split": self.split, "seeds": seeds, "rule": self.rule}
+        found |= {"size": list(self.size), "count": self.count, "length": self.length}
+        if self.root is not None:
+            found |= {"root": self.root.name, "files": _listing_sha256(self.root)}
+        return found
+
     def _of_dataset(self, root: Path) -> Iterator[Clip]:
         for recording, indices in self._chosen(root):
             yield clip_at(recording, indices, self.size)
@@ -176,6 +191,18 @@ class ClipSource:
         if self.live:
             return [sequence_indices(recording, self.length)]
         return clip_indices(recording, self.length)
+
+
+def _listing_sha256(root: Path) -> str:
+    """Of the names, sizes and times of change of all files below a folder, or of one file."""
+    paths = [root] if root.is_file() else sorted(path for path in root.rglob("*"))
+    digest = hashlib.sha256()
+    for path in paths:
+        with suppress(OSError):
+            facts = path.stat()
+            name = os.fsencode(path.relative_to(root))
+            digest.update(name + f"\0{facts.st_size} {facts.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
 
 
 def dataset(

@@ -37,9 +37,12 @@ from pkecho_edge.targets.openvino_profile import Profiler, compile_model
 from pkecho_edge.tuning.layer_graph import Convolution, side_by_side
 from pkecho_edge.verify.machine import machine_facts
 
-__all__ = ["cached_latency_table", "ladder", "measure_latency_table"]
+__all__ = ["LAYER_COSTS", "cached_latency_table", "finished_latency_table", "ladder"]
+__all__ += ["measure_latency_table"]
 
-_STAGE = "layer-costs"
+LAYER_COSTS = "layer-costs"
+"""Name of the stage."""
+
 _TITLE = "measure the layers"
 _FILE = "table.json"
 _METHOD = 1
@@ -112,13 +115,45 @@ def cached_latency_table(
     """
     _check(size, round_to, options)
 
+    before = finished_latency_table(config, size, round_to=round_to, options=options, stages=stages)
+    if before is not None:
+        observer.start(_TITLE, None)
+        observer.done(f"{len(before.grids)} layers (reused)")
+        return before
+
     def work(folder: Path) -> None:
         table = measure_latency_table(
             config, size, round_to=round_to, options=options, observer=observer
         )
         (folder / _FILE).write_text(json.dumps(table.as_dict(), sort_keys=True), encoding="utf-8")
 
-    inputs = {
+    inputs = _inputs(config, size, round_to, options)
+    return _read_table(stages.run(LAYER_COSTS, inputs, work, f"{size[0]}x{size[1]}").folder)
+
+
+def finished_latency_table(
+    config: NetworkConfig,
+    size: tuple[int, int],
+    *,
+    round_to: int,
+    options: CompileOptions,
+    stages: StageCache,
+) -> LatencyTable | None:
+    """What `cached_latency_table` would not have to measure; None where it would.
+
+    Raises:
+        MissingDependency, UsageError: as `measure_latency_table`.
+    """
+    _check(size, round_to, options)
+    kept = stages.find(LAYER_COSTS, _inputs(config, size, round_to, options))
+    return None if kept is None else _read_table(kept.folder)
+
+
+def _inputs(
+    config: NetworkConfig, size: tuple[int, int], round_to: int, options: CompileOptions
+) -> dict[str, object]:
+    """What the table of a machine depends on."""
+    return {
         "config": config.as_dict(),
         "size": size,
         "round_to": round_to,
@@ -127,12 +162,10 @@ def cached_latency_table(
         "processor": _processor(),
         "method": _METHOD,
     }
-    kept = stages.run(_STAGE, inputs, work)
-    table = LatencyTable.from_dict(json.loads((kept.folder / _FILE).read_text(encoding="utf-8")))
-    if kept.reused:
-        observer.start(_TITLE, None)
-        observer.done(f"{len(table.grids)} layers (reused)")
-    return table
+
+
+def _read_table(folder: Path) -> LatencyTable:
+    return LatencyTable.from_dict(json.loads((folder / _FILE).read_text(encoding="utf-8")))
 
 
 def ladder(full: int, round_to: int) -> tuple[int, ...]:

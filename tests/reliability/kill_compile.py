@@ -124,7 +124,7 @@ def _check_left(root: Path, reference: dict[str, str], where: str) -> None:
     if bundle.exists() and bundle_hashes(bundle) != reference:
         sys.exit(f"killed {where}: the bundle is half there")
     for stage in _cache(root):
-        if not stage.name.startswith(".") and stage.name != "checkpoints":
+        if not stage.name.startswith(".") and stage.name not in ("checkpoints", "durations.json"):
             noted = json.loads((stage / "hashes.json").read_bytes())
             found = {
                 p.relative_to(stage).as_posix(): _sha256(p)
@@ -139,7 +139,7 @@ def _check_whole(root: Path, reference: dict[str, str]) -> None:
     found = bundle_hashes(root / "out" / "x.pkb")
     if different := sorted(n for n in {*found, *reference} if found.get(n) != reference.get(n)):
         sys.exit(f"other bytes than the undisturbed run: {', '.join(different)}")
-    left = [p for p in (root / "out").iterdir() if p.name != "x.pkb"]
+    left = [p for p in (root / "out").iterdir() if p.name not in ("x.pkb", "x.pkb.toml")]
     left += (root / "cache").rglob(".*")
     if left:
         sys.exit(f"left behind: {', '.join(map(str, left))}")

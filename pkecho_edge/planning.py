@@ -1,0 +1,339 @@
+"""What a run would do, without doing it: its stages in order, which are there, how long each takes.
+
+Keys are those of the run itself: building.py and pruning_stage.py say what goes into a stage, and
+both ask them. Nothing is written, drawn, or read from a recording.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import median
+from typing import Any, Literal
+
+from pkecho_edge import targets
+from pkecho_edge.building import (
+    CHOICE,
+    choose_inputs,
+    choose_scale,
+    engine_inputs,
+    export_inputs,
+    programs_inputs,
+    quantize_inputs,
+    shape,
+)
+from pkecho_edge.bundle.writer import check_free
+from pkecho_edge.calibration.calibration_set import CalibrationSet
+from pkecho_edge.calibration.plan import QuantizationPlan
+from pkecho_edge.clip_roles import ClipsWanted, find_noted_clips
+from pkecho_edge.data.sources import ClipSource
+from pkecho_edge.lesson_source import LessonSource
+from pkecho_edge.pipeline import (
+    DRAWN,
+    VERIFIED,
+    check_apart,
+    check_security_version,
+    check_target,
+    checked_modes,
+    verify_scale,
+)
+from pkecho_edge.pruning_stage import (
+    LESSONS,
+    NETWORK,
+    Lineaged,
+    check_reachable,
+    check_scope,
+    lessons_inputs,
+    lessons_scale,
+    prune_inputs,
+    prune_scale,
+    read_lineaged,
+    wants_lessons,
+)
+from pkecho_edge.recovering import PruningOrder
+from pkecho_edge.stages import StageCache, StageResult, default_cache
+from pkecho_edge.targets.base import CompileOptions
+from pkecho_edge.tuning.choose import QuantizationOrder
+from pkecho_edge.tuning.layer_costs import LAYER_COSTS, finished_latency_table
+
+__all__ = ["Planned", "plan_compile", "plan_prune"]
+
+State = Literal["cached", "to do", "depends", "always"]
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One stage of a run to come.
+
+    Attributes:
+        stage: as the run calls it.
+        state: "cached"; "to do"; "depends", where whether it is there depends on an earlier stage
+            that has to run first; "always", of what every run does.
+        depends_on: that stage; "" in the other states.
+        seconds: what it took before on such a processor, the newest last; empty where that is not
+            known, or it is cached.
+    """
+
+    stage: str
+    state: State
+    depends_on: str = ""
+    seconds: tuple[float, ...] = ()
+
+    @property
+    def expected_s(self) -> float | None:
+        """The median; 0 for what is cached, None where nothing is known."""
+        if self.state == "cached":
+            return 0.0
+        return median(self.seconds) if self.seconds else None
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return {
+            "stage": self.stage,
+            "state": self.state,
+            "depends_on": self.depends_on or None,
+            "expected_s": self.expected_s,
+            "seconds": list(self.seconds),
+        }
+
+
+def plan_compile(
+    checkpoint: Path,
+    out: Path,
+    *,
+    calibration: ClipSource,
+    verification: ClipSource,
+    trial: ClipSource | None,
+    target: str,
+    modes: Sequence[str],
+    calibration_clips: int,
+    calibration_set: CalibrationSet | None,
+    pruning: PruningOrder | None,
+    lessons: LessonSource,
+    baseline: Path | None,
+    quantization: QuantizationOrder,
+    options: CompileOptions,
+    limits: Mapping[str, float],
+    seed: int,
+    security_version: int = 1,
+    overwrite: bool = False,
+    cache: Path | None = None,
+) -> tuple[Planned, ...]:
+    """The stages of `pipeline.compile`, whose arguments these are.
+
+    Raises:
+        what `pipeline.compile` refuses before its first stage.
+    """
+    stages = StageCache(cache or default_cache())
+    modes = checked_modes(modes)
+    check_security_version(security_version)
+    check_target(target, options)
+    if pruning is not None:
+        check_scope(pruning.scope, target)
+    check_free(out, overwrite=overwrite)
+    origin = read_lineaged(checkpoint, baseline, stages)
+    length = origin.network.config.frames
+    calibration, verification = (replace(s, length=length) for s in (calibration, verification))
+    trial = trial and replace(trial, length=length)
+    calibration.patients()  # a folder that is no dataset is refused here
+    if calibration_set is not None:
+        check_apart(calibration_set, verification)
+    wanted = ClipsWanted(calibration, trial, calibration_set, calibration_clips, seed)
+    found = [Planned(DRAWN, "always", seconds=stages.durations(DRAWN, wanted.scale))]
+    sha256: str | None = origin.sha256
+    if pruning is not None:
+        found += plan_prune(origin, pruning, lessons, [calibration.size], stages, options=options)
+        sha256 = _pruned_sha256(origin, pruning, lessons, calibration.size, stages, options)
+    forecast = _Forecast(stages, calibration.size, target, tuple(modes), options)
+    if targets.get(target).capabilities.takes == "pt2":
+        found += forecast.programs(sha256)
+    else:
+        found += forecast.quantized(sha256, wanted, quantization, limits)
+    scale = verify_scale(verification, modes)
+    return (*found, Planned(VERIFIED, "always", seconds=stages.durations(VERIFIED, scale)))
+
+
+@dataclass(frozen=True)
+class _Forecast:
+    """The stages from a checkpoint, known by its hash, to its engines."""
+
+    stages: StageCache
+    size: tuple[int, int]
+    target: str
+    modes: tuple[str, ...]
+    options: CompileOptions
+
+    def programs(self, sha256: str | None) -> Iterator[Planned]:
+        """Of a target that takes exported programs; without a hash it depends on pruning."""
+        scale, engine = shape(self.size), f"engine-{self.target}"
+        if sha256 is None:
+            yield _waiting(self.stages, "programs", scale, "prune")
+            yield _waiting(self.stages, engine, scale, "prune")
+            return
+        inputs = programs_inputs(sha256, self.size, self.options.float_precision)
+        yield _planned(self.stages, "programs", inputs, scale)
+        key = self.stages.key("programs", inputs)
+        yield _planned(self.stages, engine, engine_inputs(key, self.modes, self.options), scale)
+
+    def quantized(
+        self,
+        sha256: str | None,
+        wanted: ClipsWanted,
+        order: QuantizationOrder,
+        limits: Mapping[str, float],
+    ) -> Iterator[Planned]:
+        """Of a target that takes quantized graphs."""
+        stages, scale = self.stages, shape(self.size)
+        trying, engine = choose_scale(self.size, order), f"engine-{self.target}"
+        later = [("choose", trying), ("quantize", scale), (engine, scale)]
+        if sha256 is None:
+            for name, each in [("export", scale), *later]:
+                yield _waiting(stages, name, each, "prune")
+            return
+        inputs = export_inputs(sha256, self.size)
+        yield _planned(stages, "export", inputs, scale)
+        export, noted = stages.key("export", inputs), find_noted_clips(wanted, stages)
+        if noted is None:
+            for name, each in later:
+                yield _waiting(stages, name, each, DRAWN)
+            return
+        choosing = choose_inputs(
+            export,
+            noted.calibration_sha256,
+            noted.trial_sha256,
+            self.target,
+            self.options,
+            order,
+            limits,
+        )
+        yield _planned(stages, "choose", choosing, trying)
+        chosen = stages.find("choose", choosing)
+        if chosen is None:
+            for name, each in later[1:]:
+                yield _waiting(stages, name, each, "choose")
+            return
+        quantizing = quantize_inputs(export, noted.calibration_sha256, _plan_of(chosen))
+        yield _planned(stages, "quantize", quantizing, scale)
+        key = stages.key("quantize", quantizing)
+        yield _planned(stages, engine, engine_inputs(key, self.modes, self.options), scale)
+
+
+def _plan_of(chosen: StageResult) -> QuantizationPlan:
+    text = (chosen.folder / CHOICE).read_text(encoding="utf-8")
+    return QuantizationPlan.from_dict(json.loads(text))
+
+
+def plan_prune(
+    parent: Lineaged,
+    order: PruningOrder,
+    source: LessonSource,
+    sizes: Sequence[tuple[int, int]],
+    stages: StageCache,
+    *,
+    options: CompileOptions | None = None,
+) -> list[Planned]:
+    """The stages of `pruning_stage.prune_checkpoint`, whose arguments these are.
+
+    Raises:
+        UsageError, DatasetError, MissingDependency: what that refuses before its first stage.
+    """
+    check_reachable(parent, order, sizes)
+    found = []
+    if order.scope == "latency":
+        scale, table = shape(sizes[0]), _latencies(parent, order, sizes[0], stages, options)
+        seconds = () if table else stages.durations(LAYER_COSTS, scale)
+        found.append(Planned(LAYER_COSTS, "cached" if table else "to do", seconds=seconds))
+    if wants_lessons(order):
+        for size in sizes:
+            scale = lessons_scale(source, size)
+            inputs = _lessons_of(parent, source, size)
+            found.append(
+                _waiting(stages, LESSONS, scale, "the recordings' content")
+                if inputs is None
+                else _planned(stages, LESSONS, inputs, scale)
+            )
+    scale, known = (
+        prune_scale(order, sizes),
+        _prune_inputs(parent, order, source, sizes, stages, options),
+    )
+    found.append(
+        _waiting(stages, "prune", scale, found[-1].depends_on or found[0].stage)
+        if known is None
+        else _planned(stages, "prune", known, scale)
+    )
+    return found
+
+
+def _prune_inputs(
+    parent: Lineaged,
+    order: PruningOrder,
+    source: LessonSource,
+    sizes: Sequence[tuple[int, int]],
+    stages: StageCache,
+    options: CompileOptions | None,
+) -> dict[str, object] | None:
+    """What goes into stage prune; None where only a run can tell."""
+    cost = None
+    if order.scope == "latency":
+        cost = _latencies(parent, order, sizes[0], stages, options)
+        if cost is None:
+            return None
+    keys = []
+    for size in sizes if wants_lessons(order) else ():
+        inputs = _lessons_of(parent, source, size)
+        if inputs is None:
+            return None
+        keys.append(stages.key(LESSONS, inputs))
+    return prune_inputs(parent, order, sizes, keys, cost)
+
+
+def _latencies(
+    parent: Lineaged,
+    order: PruningOrder,
+    size: tuple[int, int],
+    stages: StageCache,
+    options: CompileOptions | None,
+) -> dict[str, Any] | None:
+    table = finished_latency_table(
+        parent.network.config,
+        size,
+        round_to=order.round_to,
+        options=options or CompileOptions(),
+        stages=stages,
+    )
+    return None if table is None else table.as_dict()
+
+
+def _lessons_of(
+    parent: Lineaged, source: LessonSource, size: tuple[int, int]
+) -> dict[str, object] | None:
+    """None for recordings: their key is the hash of every byte, which takes too long here."""
+    return None if source.root is not None else lessons_inputs(parent, source.key(), size)
+
+
+def _pruned_sha256(
+    parent: Lineaged,
+    order: PruningOrder,
+    source: LessonSource,
+    size: tuple[int, int],
+    stages: StageCache,
+    options: CompileOptions,
+) -> str | None:
+    """Of the pruned checkpoint; None where it is not there, or only a run can tell."""
+    from pkecho_edge.model.checkpoint import checkpoint_sha256
+
+    inputs = _prune_inputs(parent, order, source, [size], stages, options)
+    done = None if inputs is None else stages.find("prune", inputs)
+    return None if done is None else checkpoint_sha256(done.folder / NETWORK)
+
+
+def _planned(stages: StageCache, name: str, inputs: Mapping[str, object], scale: str) -> Planned:
+    if stages.find(name, inputs) is not None:
+        return Planned(name, "cached")
+    return Planned(name, "to do", seconds=stages.durations(name, scale))
+
+
+def _waiting(stages: StageCache, name: str, scale: str, on: str) -> Planned:
+    return Planned(name, "depends", on, stages.durations(name, scale))
