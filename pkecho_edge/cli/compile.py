@@ -93,10 +93,10 @@ def compile_(
 
     order = _ordered(settings, quiet)
     record = record_path(order.out)
-    if os.path.lexists(record):
-        check_file(record)
-    if dry_run:
+    if not os.path.lexists(order.out):  # what is there, the bundle's writer judges
         check_place(order.out)
+    check_file(record)
+    if dry_run:
         show_plan(_planned(order, overwrite), json, quiet)
         return
     with Bars(quiet) as bars:

@@ -165,18 +165,18 @@ def check_place(path: Path) -> None:
     """The path can exist outside of any bundle, and the nearest folder takes new entries."""
     from pkecho_edge.bundle.layout import enclosing_bundle
 
-    if enclosing_bundle(path) is not None:
-        raise UsageError(
-            "lies in a bundle, which nothing but compile writes",
-            path=path,
-            remedy="Choose another place for it",
-        )
     try:
         path.lstat()
     except FileNotFoundError:
         pass
     except (OSError, ValueError) as error:  # a name too long, a file taken for a folder, a NUL
         raise _unwritable(path, error) from error
+    if enclosing_bundle(path) is not None:
+        raise UsageError(
+            "lies in a bundle, which nothing but compile writes",
+            path=path,
+            remedy="Choose another place for it",
+        )
     place = path.absolute()
     while not place.is_dir() and place != place.parent:
         place = place.parent

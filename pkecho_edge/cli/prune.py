@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -180,8 +179,7 @@ prune_command = settings_command("prune", PruneSettings, prune)
 
 def _check_out(out: Path, source: Path, overwrite: bool) -> None:
     check_place(out)
-    if os.path.lexists(record_path(out)):
-        check_file(record_path(out))
+    check_file(record_path(out))
     if not out.exists():
         return
     if out.is_dir() or out.resolve() == source.resolve():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -197,8 +196,7 @@ def tune(
 
     out, data = settings.out, settings.data
     check_folder(out)
-    if os.path.lexists(out / _RECORD):
-        check_file(out / _RECORD)
+    check_file(out / _RECORD)
     packaged = settings.checkpoint is None and data is None
     limits = limits_of(settings.gates, settings.limits)
     settings = replace(settings, phantoms=settings.phantoms or packaged, gates=None, limits=limits)
