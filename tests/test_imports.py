@@ -31,7 +31,7 @@ LAYERS = (
     ("measuring",),
     ("merging",),
     ("provenance",),
-    ("pipeline", "quantizing", "bench", "firmware_kit"),
+    ("pipeline", "quantizing", "bench", "environment", "firmware_kit"),
     ("candidates", "planning"),
     ("searching",),
     ("cli",),

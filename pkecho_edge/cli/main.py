@@ -34,7 +34,7 @@ from pkecho_edge.cli import (
     verify,
 )
 from pkecho_edge.cli.console import debugging, errors, plain
-from pkecho_edge.errors import MissingDependency, PkechoEdgeError
+from pkecho_edge.errors import EnvironmentMismatch, MissingDependency, PkechoEdgeError
 
 __all__ = ["app", "main"]
 
@@ -120,14 +120,15 @@ def main() -> None:
             # standalone, typer would explain its own errors, in a box of several lines
             code = app(prog_name="pkecho-edge", standalone_mode=False)
     except PkechoEdgeError as error:
-        _explain(str(error))
+        _explain(_pointed(str(error), error.exit_code))
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         code = _INTERRUPTED
     except _Terminated:
         code = _TERMINATED
     except ModuleNotFoundError as error:
-        _explain(f"{error.name} is not installed. Run: pip install 'pkecho-edge[all]'")
+        missing = f"{error.name} is not installed. Run: pip install 'pkecho-edge[all]'"
+        _explain(_pointed(missing, MissingDependency.exit_code))
         sys.exit(MissingDependency.exit_code)
     except Exception as error:
         if (line := _misuse(error)) is not None:
@@ -140,6 +141,13 @@ def main() -> None:
         what = "interrupted" if code == _INTERRUPTED else "terminated"
         _explain(f"{what}. Run the same command again: finished stages are kept")
     sys.exit(code or 0)
+
+
+def _pointed(line: str, exit_code: int) -> str:
+    """With the command that shows what is here, where the error is of the environment."""
+    if exit_code != EnvironmentMismatch.exit_code or "pkecho-edge doctor" in line:
+        return line
+    return f"{line.rstrip('.')}. See what is here: pkecho-edge doctor"
 
 
 def _misuse(error: Exception) -> str | None:

@@ -1,0 +1,214 @@
+"""What is installed here, which commands and targets that makes work, and what installs the rest.
+
+Packages are found by their metadata and programs by PATH, so that nothing heavy is imported.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from importlib import metadata, resources
+from typing import Any
+
+from pkecho_edge import targets
+
+__all__ = ["MAIN", "Environment", "Part", "Use", "look_around", "packaged_checkpoint"]
+
+_TIMEOUT_S = 1.0
+_LARGEST_HEADER = 1 << 24
+
+_PACKAGES: Mapping[str, tuple[str, str]] = {
+    "numpy": ("", "everything"),
+    "openvino": ("cpu", "target cpu"),
+    "onnxruntime": ("onnxruntime", "calibration, target onnxruntime"),
+    "torch": ("train", "baseline, export, training"),
+    "torch-pruning": ("train", "pruning"),
+    "safetensors": ("train", "checkpoints"),
+    "onnx": ("compile", "export"),
+    "onnxscript": ("compile", "export"),
+    "av": ("data", "videos"),
+    "nibabel": ("data", "CAMUS"),
+    "scipy": ("data", "phantoms, surface distances"),
+    "jinja2": ("report", "report.html"),
+    "matplotlib": ("report", "curves and pictures"),
+    "cryptography": ("sign", "keys and signatures"),
+    "nncf": ("bench", "benchmarks beside NNCF"),
+    "torch-tensorrt": ("tensorrt", "target torch-tensorrt"),
+    "tensorrt": ("tensorrt", "plans that are built here"),
+}
+"""Distribution -> the extra that installs it, and what it is for."""
+
+_PROGRAMS: Mapping[str, tuple[Sequence[str], str, str]] = {
+    "C compiler": (("cc", "--version"), "gcc", "firmware, in C"),
+    "g++": (("g++", "--version"), "g++", "firmware build"),
+    "cmake": (("cmake", "--version"), "cmake", "firmware build"),
+    "make": (("make", "--version"), "make", "firmware build"),
+    "pkg-config": (("pkg-config", "--version"), "pkg-config", "firmware build"),
+    "libsodium": (("pkg-config", "--modversion", "libsodium"), "libsodium-dev", "firmware build"),
+    "aarch64 compiler": (
+        ("aarch64-linux-gnu-g++", "--version"),
+        "g++-aarch64-linux-gnu",
+        "firmware for 64-bit Arm",
+    ),
+    "qemu-aarch64": (
+        ("qemu-aarch64-static", "--version"),
+        "qemu-user-static",
+        "its tests on this machine",
+    ),
+    "minisign": (("minisign", "-v"), "minisign", "signatures, by another program"),
+    "chromium": (("chromium", "--version"), "chromium", "tests of report.html"),
+    "docker": (("docker", "--version"), "docker.io", "the container for Jetson"),
+    "nvidia-smi": (
+        ("nvidia-smi", "--query-gpu=driver_version,name", "--format=csv,noheader"),
+        "nvidia-smi",
+        "NVIDIA GPUs",
+    ),
+    "trtexec": (("trtexec", "--version"), "", "TensorRT's own timing of plans"),
+}
+"""Program -> a call that tells its version, Debian's package ("" for none), what it is for."""
+
+MAIN: tuple[str, ...] = (
+    *("numpy", "openvino", "onnxruntime", "torch", "torch-pruning", "safetensors", "onnx"),
+    *("onnxscript", "av", "nibabel", "scipy"),
+)
+"""What the main commands need: demo, compile, verify, prune, tune, train."""
+
+_RUNS = ("numpy", "openvino", "av", "scipy")
+_LEARNS = ("numpy", "torch", "safetensors", "av", "nibabel", "scipy")
+_BUILDS = ("g++", "cmake", "make", "pkg-config", "libsodium", "openvino")
+_COMMANDS: Mapping[str, tuple[str, ...]] = {
+    "init, inspect, targets, doctor": ("numpy",),
+    "demo, compile, quantize, calibrate, verify": tuple(n for n in MAIN if n != "torch-pruning"),
+    "prune, tune": MAIN,
+    "train, evaluate, ablate": _LEARNS,
+    "phantom, data": ("numpy", "av", "nibabel", "scipy"),
+    "run": _RUNS,
+    "keygen, sign": ("cryptography",),
+    "firmware": _BUILDS,
+    "bench": (*MAIN, "nncf"),
+}
+"""Commands -> packages and programs without which they do not work."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A package or a program.
+
+    Attributes:
+        name, purpose: for people.
+        version: "" where it is there and does not say; None where it is missing.
+        remedy: the line that installs it; "" where it is there, or nothing does.
+    """
+
+    name: str
+    version: str | None
+    purpose: str
+    remedy: str
+
+
+@dataclass(frozen=True)
+class Use:
+    """Commands, or a target, and what keeps them from working; "" for nothing."""
+
+    name: str
+    missing: str
+
+
+@dataclass(frozen=True)
+class Environment:
+    """Everything that `look_around` found."""
+
+    packages: tuple[Part, ...]
+    programs: tuple[Part, ...]
+    commands: tuple[Use, ...]
+    targets: tuple[Use, ...]
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Packages without which a main command does not work."""
+        return tuple(p.name for p in self.packages if p.version is None and p.name in MAIN)
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return {**asdict(self), "missing": list(self.missing)}
+
+
+def look_around() -> Environment:
+    """Packages, programs, and what they make of commands and targets; a second at most."""
+    with ThreadPoolExecutor(len(_PROGRAMS)) as pool:
+        asked = {name: pool.submit(_told, call) for name, (call, *_) in _PROGRAMS.items()}
+        packages = tuple(
+            Part(name, version := _installed(name), purpose, "" if version else _pip(extra))
+            for name, (extra, purpose) in _PACKAGES.items()
+        )
+        able = tuple(Use(name, targets.get(name).missing() or "") for name in targets.names())
+        found = {name: told.result() for name, told in asked.items()}
+    programs = tuple(
+        Part(name, found[name], purpose, "" if found[name] is not None else _apt(package))
+        for name, (_, package, purpose) in _PROGRAMS.items()
+    )
+    there = {part.name for part in (*packages, *programs) if part.version is not None}
+    commands = tuple(
+        Use(name, ", ".join(each for each in needed if each not in there))
+        for name, needed in _COMMANDS.items()
+    )
+    return Environment(packages, programs, commands, able)
+
+
+def _installed(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _pip(extra: str) -> str:
+    return f"pip install 'pkecho-edge[{extra}]'" if extra else "pip install pkecho-edge"
+
+
+def _apt(package: str) -> str:
+    return f"apt-get install {package}" if package else ""
+
+
+def _told(call: Sequence[str]) -> str | None:
+    """The version that a program tells; "" where it does not, None where there is none."""
+    if shutil.which(call[0]) is None:
+        return None
+    try:
+        done = subprocess.run(
+            call, capture_output=True, text=True, errors="replace", timeout=_TIMEOUT_S, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    if done.returncode and call[0] in ("pkg-config", "nvidia-smi"):
+        return None  # it is there, but what it was asked for is not
+    found = re.search(r"\d+(\.\d+)+", done.stdout + done.stderr)
+    return found[0] if found else ""
+
+
+def packaged_checkpoint() -> tuple[str, int]:
+    """Backbone and bytes of the packaged checkpoint, by its header alone.
+
+    Raises:
+        ValueError, OSError: it is missing or damaged.
+    """
+    (entry,) = (
+        each
+        for each in (resources.files("pkecho_edge") / "assets").iterdir()
+        if each.name.endswith(".safetensors")
+    )
+    with resources.as_file(entry) as path, path.open("rb") as file:
+        size, length = path.stat().st_size, int.from_bytes(file.read(8), "little")
+        if not 0 < length <= min(size, _LARGEST_HEADER):
+            raise ValueError("its header is damaged")
+        header = json.loads(file.read(length))
+    tensors = [each for name, each in header.items() if name != "__metadata__"]
+    if 8 + length + max(each["data_offsets"][1] for each in tensors) != size:
+        raise ValueError(f"it has {size} bytes, other than its header says")
+    ours = json.loads(header["__metadata__"]["pkecho_edge"])
+    return str(ours["config"]["backbone"]), size
