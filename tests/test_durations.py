@@ -69,12 +69,14 @@ def test_what_is_whole_in_a_damaged_file_stays(tmp_path: Path) -> None:
     assert durations(tmp_path, "choose") == (3.5,)
 
 
+@pytest.mark.parametrize(
+    ("fact", "value"), [("cpu_flags", frozenset({"sse4_2"})), ("allowed_cores", 4096)]
+)
 def test_another_processor_has_times_of_its_own(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fact: str, value: object
 ) -> None:
     remember(tmp_path, "export", 1)
-    monkeypatch.setattr(module, "cpu_flags", lambda: frozenset({"avx2"}))
-    monkeypatch.setattr(module, "allowed_cores", lambda: 64)
+    monkeypatch.setattr(module, fact, lambda: value)
     assert durations(tmp_path, "export") == ()
 
     remember(tmp_path, "export", 2)

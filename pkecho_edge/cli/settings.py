@@ -74,9 +74,10 @@ class Option:
     def allowed(self) -> str:
         """What a file may say, in words: "a whole number, 1 to 200"."""
         words = {bool: "true or false", int: "a whole number", float: "a number"}
-        one = words.get(self.type, "a path" if self.type is Path else "a text")
+        text = "path" if self.type is Path else "text"
+        one = words.get(self.type, f"a {text} in quotes")
         if self.many:
-            one = "a list of paths" if self.type is Path else "a list of texts"
+            one = f"a list of {text}s in quotes"
         if self.maximum is not None:
             return f"{one}, {self.minimum:g} to {self.maximum:g}"
         return one if self.minimum is None else f"{one}, {self.minimum:g} or more"

@@ -162,7 +162,7 @@ def test_programs_are_asked_for_their_versions(
     programs("minisign", "echo minisign 0.77 >&2")
     programs("docker", "echo no number")
     programs("nvidia-smi", "echo no devices were found; exit 6")
-    programs("chromium", "exec sleep 30")
+    programs("chromium", "exec /bin/sleep 30")
 
     started = time.monotonic()
     out = block(typed("doctor").out, "PROGRAMS")

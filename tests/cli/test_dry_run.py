@@ -118,7 +118,7 @@ def test_the_median_of_earlier_runs_is_expected(world: Path, plan: Plan, typed: 
     path = world / "cache" / "durations.json"
     document = json.loads(path.read_text())
     (stages,) = document["machines"].values()
-    stages["engine-cpu 96x96"] = [50.0, 90.0, 70.0]
+    stages["engine-cpu 96x96"] = [70.0, 90.0, 50.0]
     stages["verify 96x96, data, split TEST, clip stream"] = [7200.0]
     path.write_text(json.dumps(document))
     for engine in (world / "cache").glob("engine-cpu-*"):
@@ -200,7 +200,7 @@ def test_what_the_run_refuses_at_once_the_dry_run_refuses_alike(
 ) -> None:
     told = refuses(f"{line} --dry-run", code, says, case="dry run of what is refused")
 
-    assert refuses(line, code, says, case="what is refused, without dry run") == told
+    assert refuses(line, code, says, case="unknown mode") == told
 
 
 def test_a_calibration_set_of_the_verifications_patients_is_refused_alike(
