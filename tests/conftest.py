@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
+from pathlib import Path
+from types import ModuleType
 
+import pytest
 from hypothesis import settings
 
 # A shared machine may pause for longer than any deadline: speed is asserted where it is meant.
@@ -18,3 +22,15 @@ _workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
 if _workers > 1:
     _cores = os.cpu_count() or 1
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, _cores // _workers)))
+
+
+@pytest.fixture(scope="session")
+def dicom_files() -> ModuleType:
+    """The module that writes DICOM files, which tests in several folders use."""
+    place = Path(__file__).with_name("dicom_files.py")
+    spec = importlib.util.spec_from_file_location("dicom_files", place)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

@@ -26,6 +26,8 @@ __all__ = [
     "MAX_FRAMES",
     "MAX_FRAME_PIXELS",
     "MAX_VIDEO_BYTES",
+    "check_decoded_size",
+    "read_timed_video",
     "read_video",
     "write_mjpg_avi",
 ]
@@ -47,10 +49,46 @@ def read_video(path: Path) -> tuple[NDArray[np.uint8], float | None]:
         the file does not say.
 
     Raises:
-        RecordingError: no such file, empty, truncated, not a video, without a picture, or larger
-            than MAX_FRAMES, MAX_FRAME_PIXELS or MAX_VIDEO_BYTES.
+        RecordingError: no such file, empty, truncated, not a video, without a picture, unevenly
+            spaced in time, or larger than MAX_FRAMES, MAX_FRAME_PIXELS or MAX_VIDEO_BYTES.
     """
     path = Path(path)
+    frames, times, rate = _read(path)
+    _check_even(times, path)
+    return frames, rate
+
+
+def read_timed_video(
+    path: Path,
+) -> tuple[NDArray[np.uint8], NDArray[np.float64] | None, float | None]:
+    """Decode a whole video to grey, with the time of each frame, evenly spaced or not.
+
+    Returns:
+        frames u8 [N, H, W] as `read_video`; their times f64 [N] in seconds from the first one,
+        strictly ascending, by the file's time stamps, else by its frame rate, None where it has
+        neither; the frame rate in Hz (of uneven frames the average), None where unknown.
+
+    Raises:
+        RecordingError: as `read_video`, but for uneven frames; also time stamps that do not ascend.
+    """
+    path = Path(path)
+    frames, stamps, rate = _read(path)
+    known = [stamp for stamp in stamps if stamp is not None]
+    if len(known) < len(stamps):
+        return frames, None if rate is None else np.arange(len(stamps)) / rate, rate
+    times = np.asarray(known, dtype=np.float64) - known[0]
+    if (np.diff(times) <= 0).any():
+        raise RecordingError(
+            f"the time stamp of frame {int(np.argmax(np.diff(times) <= 0)) + 1} does not come "
+            "after the one before it",
+            path=path,
+            remedy="Export it again, at a constant frame rate",
+        )
+    return frames, times, rate
+
+
+def _read(path: Path) -> tuple[NDArray[np.uint8], list[float | None], float | None]:
+    """Frames u8 [N, H, W], the time stamp of each in seconds where it has one, and the rate."""
     if not path.is_file():
         raise RecordingError("no such video", path=path, remedy="Check the path")
     if path.stat().st_size == 0:
@@ -65,11 +103,14 @@ def read_video(path: Path) -> tuple[NDArray[np.uint8], float | None]:
         ) from error
 
 
-def _decode(file: BinaryIO, path: Path) -> tuple[NDArray[np.uint8], float | None]:
+def _decode(
+    file: BinaryIO, path: Path
+) -> tuple[NDArray[np.uint8], list[float | None], float | None]:
     with av.open(file, "r", options={"format_whitelist": _CONTAINERS}) as container:
         stream = _video_stream(container, path)
-        _check_size(stream.codec_context.width, stream.codec_context.height, stream.frames, path)
-        frames, hidden = _intact_frames(container, stream, path)
+        width, height = stream.codec_context.width, stream.codec_context.height
+        check_decoded_size(width, height, stream.frames, path)
+        frames, times, hidden = _intact_frames(container, stream, path)
         if not frames or len(frames) + hidden < stream.frames:
             raise RecordingError(
                 f"it breaks off after {len(frames)} frames"
@@ -78,7 +119,7 @@ def _decode(file: BinaryIO, path: Path) -> tuple[NDArray[np.uint8], float | None
                 remedy=_REPLACE,
             )
         rate = stream.average_rate
-        return np.stack(frames), float(rate) if rate and rate > 0 else None
+        return np.stack(frames), times, float(rate) if rate and rate > 0 else None
 
 
 def _video_stream(container: InputContainer, path: Path) -> VideoStream:
@@ -94,12 +135,13 @@ def _video_stream(container: InputContainer, path: Path) -> VideoStream:
 
 def _intact_frames(
     container: InputContainer, stream: VideoStream, path: Path
-) -> tuple[list[NDArray[np.uint8]], int]:
+) -> tuple[list[NDArray[np.uint8]], list[float | None], int]:
     """Frames up to the first one whose bytes are cut off, which would decode half grey.
 
     Returns:
-        the frames u8 [H, W], all of one size, and how many more the file holds but says not to
-        show: an MP4 that was cut without encoding it again keeps what came before the cut.
+        the frames u8 [H, W], all of one size; their time stamps in seconds; and how many more the
+        file holds but says not to show: an MP4 that was cut without encoding it again keeps what
+        came before the cut.
     """
     frames: list[NDArray[np.uint8]] = []
     times: list[float | None] = []
@@ -109,7 +151,7 @@ def _intact_frames(
             break
         hidden += packet.is_discard
         for frame in packet.decode():
-            _check_size(frame.width, frame.height, len(frames) + 1, path)
+            check_decoded_size(frame.width, frame.height, len(frames) + 1, path)
             frames.append(_grey(frame))
             times.append(frame.time)
             if frames[-1].shape != frames[0].shape:
@@ -118,8 +160,7 @@ def _intact_frames(
                     path=path,
                     remedy=_REPLACE,
                 )
-    _check_even(times, path)
-    return frames, hidden
+    return frames, times, hidden
 
 
 def _check_even(times: list[float | None], path: Path) -> None:
@@ -141,7 +182,12 @@ def _check_even(times: list[float | None], path: Path) -> None:
         )
 
 
-def _check_size(width: int, height: int, frames: int, path: Path) -> None:
+def check_decoded_size(width: int, height: int, frames: int, path: Path) -> None:
+    """Refuse, before it is decoded, what would not fit in memory as grey.
+
+    Raises:
+        RecordingError: more than MAX_FRAMES, MAX_FRAME_PIXELS or MAX_VIDEO_BYTES.
+    """
     pixels = width * height
     limits = (
         (pixels, MAX_FRAME_PIXELS, "pixels per frame"),
@@ -151,7 +197,7 @@ def _check_size(width: int, height: int, frames: int, path: Path) -> None:
     for value, limit, unit in limits:
         if value > limit:
             raise RecordingError(
-                f"the video has {value} {unit}, more than {limit}",
+                f"it has {value} {unit}, more than {limit}",
                 path=path,
                 remedy="Cut it to the heart beats of interest",
             )

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from pkecho_edge.errors import UsageError
 
-__all__ = ["BEAT_RULE", "ED_ES_RULE", "find_ed_es", "split_beats"]
+__all__ = ["BEAT_RULE", "ED_ES_RULE", "find_ed_es", "median_of_three", "split_beats"]
 
 Array = NDArray[np.float64]
 
@@ -53,7 +53,7 @@ def find_ed_es(areas: Sequence[float] | Array) -> tuple[int, int] | None:
     values = _checked(areas)
     frames = np.flatnonzero(values > 0)
     own = values[frames]
-    smooth = _median_of_three(own)
+    smooth = median_of_three(own)
     if not smooth.size or smooth.min() == smooth.max():
         return None
     ed = np.lexsort((-own, -smooth))[0]  # by the median, then by the area, then by time
@@ -82,7 +82,7 @@ def split_beats(areas: Sequence[float] | Array) -> list[slice]:
     """
     values = _checked(areas)
     frames = np.flatnonzero(values > 0)
-    smooth = _median_of_three(values[frames])
+    smooth = median_of_three(values[frames])
     if not smooth.size:
         return [slice(0, values.size)]
     low, high = smooth.min() + np.ptp(smooth) * np.array([1, 2]) / 3
@@ -108,7 +108,7 @@ def _checked(areas: Sequence[float] | Array) -> Array:
     return values
 
 
-def _median_of_three(values: Array) -> Array:
+def median_of_three(values: Array) -> Array:
     """Running median of float64 [n]; the ends count twice in their own."""
     padded = np.pad(values, 1, mode="edge") if values.size else np.zeros(2)
     medians: Array = np.median(np.stack([padded[:-2], values, padded[2:]]), axis=0)

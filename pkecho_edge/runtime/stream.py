@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from pkecho_edge.bundle.manifest import Postprocessing
 from pkecho_edge.data.resize import resize_frames, resize_masks
+from pkecho_edge.data.timed_recording import MAX_SIDE, MIN_SIDE
 from pkecho_edge.errors import UsageError
 from pkecho_edge.runtime.masks import outline, to_mask
 from pkecho_edge.targets.base import LiveWindow
@@ -23,8 +24,6 @@ __all__ = ["Restart", "Stream", "StreamResult", "check_frame"]
 
 Restart: TypeAlias = Literal["", "first", "reset", "geometry", "gap"]
 """Why a window began with this frame; "" where it did not."""
-
-_MIN_SIDE, _MAX_SIDE = 16, 4096
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -257,10 +256,10 @@ def check_frame(frame: NDArray[np.uint8]) -> tuple[int, int]:
             remedy="Pass one greyscale frame",
         )
     height, width = frame.shape
-    if not (_MIN_SIDE <= height <= _MAX_SIDE and _MIN_SIDE <= width <= _MAX_SIDE):
+    if not (MIN_SIDE <= height <= MAX_SIDE and MIN_SIDE <= width <= MAX_SIDE):
         raise UsageError(
             f"the frame is {height}x{width}",
-            remedy=f"Pass frames with sides from {_MIN_SIDE} to {_MAX_SIDE}",
+            remedy=f"Pass frames with sides from {MIN_SIDE} to {MAX_SIDE}",
         )
     return height, width
 
