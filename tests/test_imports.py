@@ -25,7 +25,7 @@ LAYERS = (
         *("pruning", "calibration", "targets", "bundle", "verify", "training", "runtime"),
         *("stages", "durations", "device"),
     ),
-    ("tuning",),
+    ("tuning", "running"),
     ("building", "clip_roles", "lesson_source", "recovering"),
     ("pruning_stage",),
     ("measuring",),
@@ -76,6 +76,8 @@ SLOW_TO_IMPORT = TOOLCHAINS | {
     "matplotlib",
     "nibabel",
     "numpy",
+    "PIL",
+    "pydicom",
     "safetensors",
     "scipy",
 }

@@ -217,12 +217,12 @@ def write_text(path: Path, text: str) -> None:
 class Bars:
     """Progress of the street on the terminal: one line per stage, a bar while it runs."""
 
-    def __init__(self, quiet: bool = False) -> None:
+    def __init__(self, quiet: bool = False, *, width: int = 24) -> None:
         self._quiet = quiet
         self._progress = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
+            BarColumn(bar_width=width),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
             TimeRemainingColumn(compact=True),

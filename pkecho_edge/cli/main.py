@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -27,6 +28,7 @@ from pkecho_edge.cli import (
     phantom,
     prune,
     quantize,
+    run,
     sign,
     targets,
     train,
@@ -87,6 +89,7 @@ app.command("ablate")(ablate.ablate)
 app.command("phantom")(phantom.phantom)
 app.add_typer(data.app, name="data")
 app.add_typer(bench.app, name="bench")
+app.command("run")(run.run)
 app.command("inspect")(inspect.inspect_)
 app.command("keygen")(keygen.keygen)
 app.command("sign")(sign.sign)
@@ -115,6 +118,9 @@ def _root(
 
 def main() -> None:
     """Run the command line; every error ends as one line and its documented exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal without Unicode gets a ? for a ✓
+            stream.reconfigure(errors="replace")
     try:
         with _termination():
             # standalone, typer would explain its own errors, in a box of several lines

@@ -1,0 +1,1 @@
+"""Run a bundle on a recording: masks, figures, beats, and the pictures that show them."""
