@@ -129,6 +129,11 @@ def test_the_outline_lies_on_the_border_in_its_colour(
         near = distance(picture, colour) < 60
         assert near[border].mean() > 0.8
         assert (distance(picture, other) < 30).mean() < 0.001
+        coloured = np.ptp(picture.astype(int), axis=2) > 60
+        rows, columns = np.nonzero(border)
+        box = np.s_[rows.min() - 6 : rows.max() + 7, columns.min() - 6 : columns.max() + 7]
+        coloured[box] = False
+        assert not coloured.any()  # no earlier outline is left
         inside = picture[230:250, 230:250].astype(int)
         assert np.ptp(inside, axis=2).max() < 12  # the rest stays grey
         assert np.abs(inside - 200).max() < 12

@@ -83,7 +83,9 @@ def test_without_a_spacing_nothing_is_in_millimetres(make_timed: MakeTimed, engi
     assert (figures.area_cm2, figures.long_axis_mm) == (None, None)
 
 
-@pytest.mark.parametrize("edge", [np.s_[:1], np.s_[-1:], np.s_[:, :1], np.s_[:, -1:]])
+@pytest.mark.parametrize(
+    "edge", [np.s_[:1, 40:50], np.s_[-1:, 40:50], np.s_[40:50, :1], np.s_[40:50, -1:]]
+)
 def test_each_edge_of_the_image_counts(make_timed: MakeTimed, engine: Any, edge: Any) -> None:
     timed = make_timed(10)
     timed.recording.frames[9][edge] = 200
