@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -17,6 +18,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -144,6 +146,30 @@ def test_a_folder_of_images(world: Path, pictures: NDArray[np.uint8], typed: Typ
     assert outcome.code == 0, outcome.err
     assert "nothing says when frames were taken" in outcome.out
     assert [row["time_s"] for row in rows(world / "frames.run" / "frames.csv")] == [""] * 5
+
+
+def test_uneven_frames_keep_their_times_and_a_gap_begins_a_window(
+    world: Path, pictures: NDArray[np.uint8], typed: Type
+) -> None:
+    times_ms = [*range(0, 480, 40), *range(2480, 2960, 40)]
+    with av.open(str(world / "gap.mkv"), "w", format="matroska") as container:
+        stream = container.add_stream("mjpeg", rate=25)
+        stream.height, stream.width, stream.pix_fmt = 80, 112, "yuvj420p"
+        stream.codec_context.time_base = Fraction(1, 1000)
+        for picture, time_ms in zip(pictures, times_ms, strict=True):
+            frame = VideoFrame.from_ndarray(picture, format="gray").reformat(format="yuvj420p")
+            frame.pts, frame.time_base = time_ms, Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+
+    outcome = typed("run heart.pkb gap.mkv")
+
+    assert outcome.code == 0, outcome.err
+    assert "note: frames are unevenly spaced in time" in outcome.out
+    assert "note: the window began anew at frames 12" in outcome.out
+    frames = rows(world / "gap.run" / "frames.csv")
+    assert [round(1000 * float(row["time_s"])) for row in frames] == times_ms
+    assert [row["frame"] for row in frames if row["restarted"]] == ["0", "12"]
 
 
 def test_a_bundle_without_a_stream_engine_runs_in_windows(
