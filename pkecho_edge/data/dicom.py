@@ -31,6 +31,7 @@ _ULTRASOUND = (  # multi-frame and single, each also in its retired form
     *("1.2.840.10008.5.1.4.1.1.3.1", "1.2.840.10008.5.1.4.1.1.6.1"),
     *("1.2.840.10008.5.1.4.1.1.3", "1.2.840.10008.5.1.4.1.1.6"),
 )
+_VOLUME = "1.2.840.10008.5.1.4.1.1.6.2"  # Enhanced US Volume: its frames are slices
 _OF_GDCM = {  # transfer syntaxes that GDCM decodes
     "1.2.840.10008.1.2.5": "RLE",
     "1.2.840.10008.1.2.4.51": "JPEG Extended",
@@ -68,7 +69,7 @@ def read_dicom(path: Path, *, regions: bool = True) -> TimedRecording:
         scale cannot be trusted the spacing is None, and a note says why.
 
     Raises:
-        RecordingError: no DICOM, not ultrasound, without pixel data, compressed in a way that is
+        RecordingError: no DICOM, not 2D ultrasound, without pixel data, compressed in a way that is
             not read here, other than 8 bits, truncated, too large, a tissue region that does not
             lie in the picture, or none among its regions.
         MissingDependency: pydicom is not installed.
@@ -106,6 +107,12 @@ def _check_ultrasound(values: Values, path: Path) -> None:
             f"it is no ultrasound image (modality {modality or 'not given'})",
             path=path,
             remedy="Name a recording of modality US",
+        )
+    if str(values.get("SOPClassUID")) == _VOLUME:
+        raise RecordingError(
+            "it is a 3D volume, whose frames are slices and not moments",
+            path=path,
+            remedy="Name a 2D recording",
         )
 
 

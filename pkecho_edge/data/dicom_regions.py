@@ -8,7 +8,7 @@ out, and a note says so: no millilitre is better than a wrong one. Source: DICOM
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pkecho_edge.data.dicom_header import Values, number_in
@@ -18,7 +18,7 @@ from pkecho_edge.errors import RecordingError
 
 __all__ = ["TissueRegion", "tissue_region"]
 
-_TWO_DIMENSIONAL, _TISSUE, _CENTIMETRES = 1, 1, 3
+_TWO_DIMENSIONAL, _TISSUE, _COLOUR_FLOW, _CENTIMETRES = 1, 1, 2, 3
 _DEPTHS_CM = (0.5, 60.0)
 """What a region of a heart, or of anything that ultrasound reaches, may measure."""
 _WHOLE = "Pass --no-regions to segment the whole picture, measured in pixels"
@@ -69,11 +69,12 @@ def tissue_region(items: Sequence[Values], form: PixelFormat, path: Path) -> Tis
             remedy=_WHOLE,
         )
     largest = max(tissue, key=lambda region: region.width * region.height)
-    if len(tissue) == 1:
-        return largest
-    note = f"{len(tissue)} regions show 2D tissue; the largest one is segmented"
-    places = (largest.left, largest.top, largest.width, largest.height)
-    return TissueRegion(*places, largest.spacing_mm, (note, *largest.notes))
+    notes = largest.notes
+    if len(tissue) > 1:
+        notes = (f"{len(tissue)} regions show 2D tissue; the largest one is segmented", *notes)
+    if any(number_in(item, "RegionDataType") == _COLOUR_FLOW for item in items):
+        notes = (*notes, "the picture shows colour flow, which the network was not trained on")
+    return replace(largest, notes=notes)
 
 
 def _located(item: Values, form: PixelFormat, path: Path) -> TissueRegion:

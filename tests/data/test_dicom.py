@@ -277,7 +277,10 @@ def test_other_kinds_of_regions_are_passed_over_and_the_largest_is_taken(
     timed = read_dicom(write(grey, regions=[doppler, flow, small, large]))
 
     assert timed.recording.frames.shape == (5, 48, 40)
-    assert timed.notes == ("2 regions show 2D tissue; the largest one is segmented",)
+    assert timed.notes == (
+        "2 regions show 2D tissue; the largest one is segmented",
+        "the picture shows colour flow, which the network was not trained on",
+    )
 
 
 def test_a_corner_one_past_the_last_pixel_is_the_last(
@@ -356,6 +359,7 @@ def test_a_scale_that_cannot_be_right_is_left_out_and_said(
             id="no modality",
         ),
         pytest.param({"Modality": "IVUS"}, "modality IVUS", id="within a vessel"),
+        pytest.param({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.6.2"}, "3D volume", id="a 3D volume"),
         pytest.param({"PixelData": None}, "no pixel data", id="no pixel data"),
         pytest.param({"Rows": None}, "does not say how many pixels", id="no rows"),
         pytest.param({"NumberOfFrames": 0}, "does not say how many pixels", id="no frames"),
