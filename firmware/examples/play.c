@@ -1,7 +1,6 @@
 /* Play a raw video through a stream: u8 frames of WIDTH x HEIGHT, laid end to end.
  *
  *     pkecho-play BUNDLE PUBLIC_KEY VIDEO WIDTH HEIGHT FPS [MM_PER_PIXEL]
- *
  * PUBLIC_KEY is a .pub file, or "-" for a bundle without signature. Prints frames and beats. */
 #include <math.h>
 #include <pkecho.h>
@@ -42,7 +41,6 @@ int main(int argc, char **argv) {
         pkecho_engine_open(bundle, NULL, &engine, &error) ||
         pkecho_stream_open(engine, NULL, &stream, &error))
         return fail(error.message);
-
     pkecho_frame frame;
     pkecho_frame_default(&frame);
     frame.width = (uint32_t)strtoul(argv[4], NULL, 10);
@@ -51,6 +49,7 @@ int main(int argc, char **argv) {
     frame.spacing_row_mm = frame.spacing_column_mm = argc > 7 ? strtod(argv[7], NULL) : 0;
     const double fps = strtod(argv[6], NULL);
     const size_t bytes = (size_t)frame.width * frame.height;
+    size_t got = 0;
     uint8_t *pixels = malloc(bytes);
     FILE *video = fopen(argv[3], "rb");
     if (pixels == NULL || bytes == 0 || !(fps > 0)) return fail("WIDTH, HEIGHT, FPS: above 0");
@@ -59,7 +58,7 @@ int main(int argc, char **argv) {
     pkecho_result result;
     pkecho_result_default(&result);
     pkecho_status status = PKECHO_OK;
-    for (unsigned long n = 0; status == PKECHO_OK && fread(pixels, 1, bytes, video) == bytes; ++n) {
+    for (unsigned long n = 0; (got = fread(pixels, 1, bytes, video)) == bytes; ++n) {
         frame.timestamp_s = (double)n / fps;
         status = pkecho_stream_push(stream, &frame, &result, &error);
         if (status != PKECHO_OK) break;
@@ -71,6 +70,7 @@ int main(int argc, char **argv) {
                    result.beat.ejection_fraction, result.beat.method,
                    result.beat.flags & PKECHO_BEAT_VALID ? "" : "  not valid");
     }
+    if (got % bytes) log_line(NULL, PKECHO_LOG_WARNING, "part of a frame is left: its size right?");
     fclose(video);
     free(pixels);
     pkecho_stream_close(stream);

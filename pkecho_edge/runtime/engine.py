@@ -161,7 +161,8 @@ class Engine:
         """Run the golden vectors of every mode and compare within the manifest's tolerances.
 
         Raises:
-            IntegrityError: also where vectors are missing, damaged or of another shape.
+            IntegrityError: also where vectors are missing, damaged, of another shape, or made with
+                another threshold than the manifest's.
         """
         manifest = self.bundle.manifest
         run = {"clip": self.logits, "stream": self.stream_logits}
@@ -172,6 +173,13 @@ class Engine:
             if golden.frames.shape != expected:
                 raise IntegrityError(
                     f"the golden frames are {list(golden.frames.shape)}, not {list(expected)}",
+                    path=self.bundle.path / GOLDEN / mode,
+                    remedy="Fetch or build the bundle again",
+                )
+            if golden.threshold != manifest.postprocessing.threshold:
+                raise IntegrityError(
+                    f"the golden masks are above {golden.threshold:g}, the manifest's threshold "
+                    f"is {manifest.postprocessing.threshold:g}",
                     path=self.bundle.path / GOLDEN / mode,
                     remedy="Fetch or build the bundle again",
                 )

@@ -59,6 +59,7 @@ def test_a_video_is_played_to_its_end(firmware_build: Path, signed: Path) -> Non
     )
 
     assert done.returncode == 0, done.stderr
+    assert "part of a frame is left" in done.stderr
     lines = done.stdout.splitlines()
     frames = [line for line in lines if " area " in line]
     assert len(frames) == 80

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -37,6 +38,8 @@ def test_everything_is_where_the_documentation_says(kit: Path) -> None:
         "lib/pkecho/libpkecho-backend-cpu.so",
         "bin/pkecho-play",
         "bin/pkecho-capture",
+        "lib/pkgconfig/pkecho.pc",
+        "share/pkecho/examples/CMakeLists.txt",
         "share/pkecho/examples/play.c",
     ]
     assert [name for name in expected if not (kit / name).exists()] == []
@@ -57,6 +60,38 @@ def test_a_project_finds_the_package_and_links_it(kit: Path, tmp_path: Path) -> 
 
     assert said("consumer") == "1.0.0 PKECHO_PUBLIC_KEY\n"
     assert said("consumer_cxx") == "1 1\n"
+
+
+def test_the_examples_are_a_project_by_themselves(kit: Path, tmp_path: Path) -> None:
+    configure(
+        tmp_path, f"-DCMAKE_PREFIX_PATH={kit}", source=kit / "share" / "pkecho" / "examples"
+    )
+
+    done = subprocess.run([tmp_path / "bin" / "pkecho-play"], capture_output=True, text=True)
+    assert "usage: BUNDLE PUBLIC_KEY" in done.stderr
+
+
+def test_a_compiler_finds_the_kit_by_pkg_config_wherever_it_was_moved(
+    kit: Path, tmp_path: Path
+) -> None:
+    moved = tmp_path / "moved"
+    shutil.copytree(kit, moved, symlinks=True)
+    environment = {**os.environ, "PKG_CONFIG_PATH": str(moved / "lib" / "pkgconfig")}
+    flags = subprocess.run(
+        ["pkg-config", "--cflags", "--libs", "pkecho"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split()
+
+    source = ROOT / "firmware" / "tests" / "consumer" / "main.c"
+    program = tmp_path / "consumer"
+    subprocess.run(["cc", source, "-o", program, *flags], check=True)
+    assert f"-L{moved}/lib" in flags or f"-L{moved}/lib/pkgconfig/../../lib" in flags
+    environment["LD_LIBRARY_PATH"] = str(moved / "lib")
+    said = subprocess.run([program], env=environment, capture_output=True, text=True, check=True)
+    assert said.stdout == "1.0.0 PKECHO_PUBLIC_KEY\n"
 
 
 def test_the_example_that_plays_a_video_is_short_enough_to_read() -> None:

@@ -123,6 +123,19 @@ def test_the_self_test_runs_every_mode(
     assert {mode: result.passed for mode, result in bad.items()} == {"clip": True, "stream": False}
 
 
+def test_golden_masks_of_another_threshold_are_no_self_test(
+    write: WriteBundle, tmp_path: Path, golden: dict[str, GoldenVectors]
+) -> None:
+    clip = golden["clip"]
+    other = golden | {"clip": GoldenVectors.of(clip.frames, clip.logits, threshold=0.5)}
+
+    with (
+        open_bundle(write(tmp_path / "other.pkb", vectors=other)) as engine,
+        pytest.raises(IntegrityError, match=r"above 0.5, the manifest's threshold is 0"),
+    ):
+        engine.self_test()
+
+
 def test_an_older_bundle_than_the_caller_accepts_is_not_opened(bundle: Path) -> None:
     open_bundle(bundle, minimum_security_version=1).close()
 
