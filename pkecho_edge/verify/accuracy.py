@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Literal, Protocol, TypeAlias
 
 import numpy as np
@@ -159,14 +158,6 @@ class AccuracyResult:
     def worst_clips(self, n: int = N_WORST) -> tuple[ClipRow, ...]:
         """The n clips that lose most DSC; those without truth follow, by pixels that differ."""
         return tuple(sorted(self.rows, key=how_bad, reverse=True)[:n])
-
-    @cached_property
-    def by_quality(self) -> dict[str, AccuracyResult]:
-        """Image quality -> its clips' figures, by name; one entry "unknown" for clips without."""
-        groups: dict[str, list[ClipRow]] = {}
-        for row in self.rows:
-            groups.setdefault(row.quality or "unknown", []).append(row)
-        return {quality: summarize_rows(groups[quality]) for quality in sorted(groups)}
 
 
 def measure_accuracy(

@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pkecho_edge.errors import MissingDependency
-from pkecho_edge.verify import charts, words
+from pkecho_edge.verify import accuracy_charts as of_accuracy
+from pkecho_edge.verify import time_charts, words
 from pkecho_edge.verify.gallery import Gallery
 from pkecho_edge.verify.live import SLOPE_FRAMES
+from pkecho_edge.verify.making import making_words
 from pkecho_edge.verify.pictures import picture
 from pkecho_edge.verify.report import Report, write_whole
 from pkecho_edge.verify.speed import CV_LIMIT
@@ -54,6 +56,14 @@ _LIVE_ROWS = {
     "area_change_baseline": "Change of area per frame, baseline, points",
     "area_change_engine": "the same, engine",
 }
+_METRICS = {"dsc": "DSC", "hd95": "HD95", "ef_error": "EF error"}
+_SHOWN = {True: "shown", False: "not shown", None: "too few patients"}
+_SUBGROUPS = {
+    "quality": "Image quality",
+    "phase": "Phase",
+    "view": "View",
+    "ef": "Ejection fraction",
+}
 _CONVENTIONS = {
     "dsc": "DSC",
     "hd95": "HD95",
@@ -64,6 +74,8 @@ _CONVENTIONS = {
     "ef_agreement": "EF agreement",
     "ed_es_shift": "ED and ES shift",
     "fps": "Frames per second",
+    "ef_categories": "EF categories",
+    "non_inferiority": "Non-inferiority",
 }
 
 
@@ -104,6 +116,9 @@ def render_html(document: Document, galleries: Mapping[str, Gallery]) -> str:
             counts={result: _count(gates, passed) for passed, result in _RESULTS.items()},
             synthetic=_is_synthetic(document),
             modes=[_mode(document, name, galleries.get(name, ())) for name in document["modes"]],
+            answers=words.answers(document),
+            short_machine=words.short_machine_words(document["machine"]),
+            made=making_words(document["lineage"]),
             machine=list(_facts(document["machine"])),
             lineage=list(_facts(document["lineage"])),
             gate_words=_GATES,
@@ -111,6 +126,9 @@ def render_html(document: Document, galleries: Mapping[str, Gallery]) -> str:
             cv_limit=CV_LIMIT,
             mode_words=_MODES,
             convention_words=_CONVENTIONS,
+            metric_words=_METRICS,
+            shown_words=_SHOWN,
+            subgroup_words=_SUBGROUPS,
         )
     )
 
@@ -136,6 +154,7 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["sentence"] = _sentence
     environment.globals.update(
         number=words.number,
         signed=words.signed,
@@ -166,6 +185,7 @@ def _mode(document: Document, name: str, shown: Gallery | tuple[()]) -> dict[str
         "gates": gates,
         "live_parts": list(_live_parts(name, mode)),
         "charts": dict(_charts(name, mode, gates)),
+        "area_charts": list(_area_charts(name, mode)),
         "worst": [
             {"shown": worst, "row": rows[worst.identifier], "picture": picture(worst)}
             for worst in shown
@@ -182,7 +202,7 @@ def _live_parts(name: str, mode: Document) -> Iterator[dict[str, Any]]:
         live = mode.get(key)  # absent from the report of an earlier version
         if live is None:
             continue
-        svg = charts.disagreement_by_frame(f"{name}-{key}", live)
+        svg = time_charts.disagreement_by_frame(f"{name}-{key}", live)
         yield {
             "key": key,
             "title": title,
@@ -200,16 +220,39 @@ def _charts(name: str, mode: Document, gates: Document) -> Iterator[tuple[str, A
     drawn: dict[str, str] = {}
     if (accuracy := mode["accuracy"]) is not None:
         clips = accuracy["clips"]
-        drawn["drift"] = charts.drift_histogram(name, clips, accuracy["drift"]["dsc"], gates)
-        drawn["ef"] = charts.ef_agreement(
+        for metric in ("dsc", "hd95", "asd"):
+            drift = accuracy["drift"][metric]
+            drawn[f"drift_{metric}"] = of_accuracy.drift_histogram(
+                name, metric, clips, drift, gates
+            )
+        drawn["pairs"] = of_accuracy.paired_scores(name, clips)
+        drawn["ef_truth"] = of_accuracy.ef_against_truth(name, clips, accuracy)
+        drawn["ef_bias"] = of_accuracy.ef_bias(name, clips, accuracy)
+        drawn["ef"] = of_accuracy.ef_agreement(
             name, clips, accuracy["ef_agreement"], gates.get("ef_drift")
         )
-        drawn["quality"] = charts.drift_by_quality(name, clips, accuracy["by_quality"])
+        # absent from the report of an earlier version
+        qualities = accuracy.get("subgroups", {}).get("quality", {})
+        drawn["quality"] = of_accuracy.drift_by_quality(name, clips, qualities)
     if (speed := mode["speed"]) is not None:
-        drawn["latency"] = charts.latency_distribution(name, speed)
-        drawn["rounds"] = charts.latency_by_round(name, speed)
+        drawn["latency"] = time_charts.latency_distribution(name, speed)
+        drawn["rounds"] = time_charts.latency_by_round(name, speed)
     for key, svg in drawn.items():
         yield key, Markup(svg)
+
+
+def _area_charts(name: str, mode: Document) -> Iterator[dict[str, Any]]:
+    """The areas over time of the worst sequences; none in a report of an earlier version."""
+    from markupsafe import Markup
+
+    for index, curve in enumerate(mode.get("area_curves", [])):
+        if svg := time_charts.area_curve(f"{name}-area-{index}", curve):
+            yield {**curve, "chart": Markup(svg)}
+
+
+def _sentence(text: str) -> str:
+    """A rule as a sentence: "one EF per patient" -> "One EF per patient."."""
+    return f"{text[:1].upper()}{text[1:]}."
 
 
 def _rows_by_identifier(accuracy: Document) -> dict[str, Document]:

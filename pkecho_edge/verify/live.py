@@ -26,7 +26,7 @@ from pkecho_edge.metrics.trend import linear_slope
 from pkecho_edge.verify.accuracy import Summary, summarize
 
 __all__ = ["CURVE_POINTS", "SLOPE_FRAMES", "SLOPE_RULE", "CurvePoint", "LiveResult", "LiveRow"]
-__all__ += ["Period", "follow_sequence", "measure_live", "summarize_live"]
+__all__ += ["MarkedBeat", "Period", "follow_sequence", "measure_live", "summarize_live"]
 
 Mask: TypeAlias = NDArray[np.bool_]
 Values: TypeAlias = NDArray[np.float64]
@@ -48,6 +48,22 @@ CURVE_POINTS = 60
 _PIXELS, _POINTS = "% of pixels", "points of area"
 
 
+@dataclass(frozen=True)
+class MarkedBeat:
+    """Frame numbers (ED, ES) of one beat on either side; the engine's may be lost."""
+
+    baseline: tuple[int, int]
+    engine: tuple[int, int] | None
+
+    @property
+    def shift(self) -> tuple[int, int] | None:
+        """How many frames the engine's ED and ES are away; None where they are lost."""
+        if self.engine is None:
+            return None
+        (ed, es), (its_ed, its_es) = self.baseline, self.engine
+        return abs(its_ed - ed), abs(its_es - es)
+
+
 @dataclass(frozen=True, eq=False)
 class LiveRow:
     """What one sequence gave. nan: not measured or not defined.
@@ -57,14 +73,14 @@ class LiveRow:
         n_frames: of the sequence. length: T, frames of a window.
         pixel_disagreement: percent of pixels on which engine and baseline differ, per frame.
         agreement_dsc: percent, per frame.
+        areas_baseline, areas_engine: pixels of each side's mask, per frame.
+        beats: those in which the baseline's area has an ED and an ES.
         slope: of pixel_disagreement behind the warming-up frames, percent of pixels per
             SLOPE_FRAMES frames. first_quarter, last_quarter: its mean over the first and the last
             quarter of them. All nan where fewer than T such frames are there.
         flicker: percent of pixels, mean over frame pairs; nan for one frame.
         jitter, area_change_baseline, area_change_engine: points of the baseline's mean area, as
             `metrics.flicker.jitter`.
-        n_beats: in which the baseline's area has an ED and an ES. n_beats_lost: of these, where the
-            engine's has none.
         ed_shift, es_shift: mean of the absolute shifts of the other beats, in frames.
     """
 
@@ -75,6 +91,9 @@ class LiveRow:
     length: int
     pixel_disagreement: Values
     agreement_dsc: Values
+    areas_baseline: Values
+    areas_engine: Values
+    beats: tuple[MarkedBeat, ...]
     slope: float
     first_quarter: float
     last_quarter: float
@@ -82,10 +101,18 @@ class LiveRow:
     jitter: float
     area_change_baseline: float
     area_change_engine: float
-    n_beats: int
-    n_beats_lost: int
     ed_shift: float
     es_shift: float
+
+    @property
+    def n_beats(self) -> int:
+        """In which the baseline's area has an ED and an ES."""
+        return len(self.beats)
+
+    @property
+    def n_beats_lost(self) -> int:
+        """Of these, in which the engine's has none."""
+        return sum(beat.engine is None for beat in self.beats)
 
     @property
     def quarter_change(self) -> float:
@@ -266,6 +293,7 @@ def follow_sequence(
             flickers.append(100 * float(flicker(*two)[0]))
         before = pair
     spread, settled, beats = jitter(*areas), np.array(differ[length - 1 :]), _beats(*areas)
+    shifts = [beat.shift for beat in beats if beat.shift is not None]
     steady = settled.size >= length  # too few frames say nothing about a trend
     quarter = max(1, settled.size // 4)
     return LiveRow(
@@ -276,6 +304,9 @@ def follow_sequence(
         length=length,
         pixel_disagreement=np.array(differ),
         agreement_dsc=np.array(overlap),
+        areas_baseline=np.array(areas[0]),
+        areas_engine=np.array(areas[1]),
+        beats=beats,
         slope=SLOPE_FRAMES * linear_slope(settled) if steady else math.nan,
         first_quarter=_mean(settled[:quarter]) if steady else math.nan,
         last_quarter=_mean(settled[-quarter:]) if steady else math.nan,
@@ -283,25 +314,24 @@ def follow_sequence(
         jitter=100 * spread.difference,
         area_change_baseline=100 * spread.reference,
         area_change_engine=100 * spread.other,
-        n_beats=len(beats),
-        n_beats_lost=beats.count(None),
-        ed_shift=_mean([shift[0] for shift in beats if shift is not None]),
-        es_shift=_mean([shift[1] for shift in beats if shift is not None]),
+        ed_shift=_mean([shift[0] for shift in shifts]),
+        es_shift=_mean([shift[1] for shift in shifts]),
     )
 
 
-def _beats(reference: Sequence[float], other: Sequence[float]) -> list[tuple[int, int] | None]:
-    """How many frames ED and ES are away from the reference's, of each beat that has them there.
-
-    None where only the reference has them. Areas [N] each.
-    """
-    shifts: list[tuple[int, int] | None] = []
+def _beats(reference: Sequence[float], other: Sequence[float]) -> tuple[MarkedBeat, ...]:
+    """ED and ES on both sides of each of the reference's beats that has them. Areas [N] each."""
+    marked = []
     for beat in split_beats(reference) if reference else []:
-        ours, theirs = find_ed_es(reference[beat]), find_ed_es(other[beat])
+        ours, theirs = (_placed(find_ed_es(side[beat]), beat.start) for side in (reference, other))
         if ours is not None:
-            moved = theirs and (abs(theirs[0] - ours[0]), abs(theirs[1] - ours[1]))
-            shifts.append(moved)
-    return shifts
+            marked.append(MarkedBeat(ours, theirs))
+    return tuple(marked)
+
+
+def _placed(found: tuple[int, int] | None, start: int) -> tuple[int, int] | None:
+    """Frame numbers of the sequence, of numbers in a beat that starts there."""
+    return found and (found[0] + start, found[1] + start)
 
 
 def summarize_live(rows: Sequence[LiveRow], length: int) -> LiveResult:

@@ -37,7 +37,7 @@ class ClipRow:
     """What one clip gave. nan: not measured or not defined.
 
     Attributes:
-        identifier, recording, patient, source, quality, content_sha256: of the clip.
+        identifier, recording, patient, source, quality, view, content_sha256: of the clip.
         n_frames, n_labelled: T, and how many of them have ground truth.
         image_size: (H, W).
         distance_unit: of HD95 and ASD, "mm" where the spacing is known, else "px".
@@ -54,6 +54,7 @@ class ClipRow:
             which that side finds none, labelled or not.
         nonfinite_engine: logits of the engine that are nan or infinite.
         frame_dsc_baseline, frame_dsc_engine: percent, one per labelled frame, in time order.
+        frame_phases: "ED", "ES" or "", of the same frames.
     """
 
     identifier: str
@@ -61,6 +62,7 @@ class ClipRow:
     patient: str
     source: str
     quality: str | None
+    view: str | None
     content_sha256: str
     n_frames: int
     n_labelled: int
@@ -86,6 +88,7 @@ class ClipRow:
     nonfinite_engine: int
     frame_dsc_baseline: tuple[float, ...] = ()
     frame_dsc_engine: tuple[float, ...] = ()
+    frame_phases: tuple[str, ...] = ()
 
     @property
     def dsc_drift(self) -> float:
@@ -147,12 +150,14 @@ def score_clip(
     )
     labelled_ed_es = {clip.ed_index, clip.es_index} <= set(frames.tolist())
     all_truth = clip.truth if labelled_ed_es else None
+    phases = {clip.ed_index: "ED", clip.es_index: "ES"}
     return ClipRow(
         identifier=clip.identifier,
         recording=clip.recording,
         patient=clip.patient,
         source=clip.source,
         quality=clip.quality,
+        view=clip.view,
         content_sha256=clip.content_sha256,
         n_frames=len(clip.frames),
         n_labelled=len(frames),
@@ -178,6 +183,7 @@ def score_clip(
         nonfinite_engine=int(np.count_nonzero(~np.isfinite(engine_logits))),
         frame_dsc_baseline=tuple(float(value) for value in dsc_baseline),
         frame_dsc_engine=tuple(float(value) for value in dsc_engine),
+        frame_phases=tuple(phases.get(frame, "") for frame in frames.tolist()),
     )
 
 

@@ -11,9 +11,10 @@ from typing import Any, TypeAlias
 
 from pkecho_edge.verify.gates import AT_LEAST
 
-__all__ = ["NONE", "Document", "beat_words", "call_words", "data_words", "fine"]
+__all__ = ["NONE", "Document", "answers", "beat_words", "call_words", "data_words", "fine"]
 __all__ += ["fine_interval", "gate_limit", "gate_value", "interval", "live_words"]
-__all__ += ["machine_words", "memory_words", "number", "percentage", "signed"]
+__all__ += ["machine_words", "memory_words", "number", "percentage", "short_machine_words"]
+__all__ += ["signed"]
 
 Document: TypeAlias = Mapping[str, Any]
 """Part of a report.json."""
@@ -116,6 +117,61 @@ def beat_words(live: Document) -> str:
         f"{measured} ({live['n_beats']} beats, {live['n_beats_lost']} lost by the engine; "
         f"{live['n_without_beat']} sequences without a beat)"
     )
+
+
+def answers(document: Document) -> list[str]:
+    """A sentence for each mode: how much faster, how much worse, on what.
+
+    Args:
+        document: of a report.json; a mode in which nothing was measured is passed over.
+    """
+    said = []
+    for name, mode in document["modes"].items():
+        parts = [*_faster(name, mode["speed"]), *_worse(mode["accuracy"])]
+        if mode["data"] is not None:
+            parts.append(f"on {data_words(name, mode['data'])}")
+        if parts:
+            said.append(f"{_ANSWERED.get(name, name)}: {', '.join(parts)}.")
+    return said
+
+
+_ANSWERED = {"clip": "Recorded clips", "stream": "Live stream"}
+
+
+def _faster(name: str, speed: Document | None) -> list[str]:
+    if speed is None or speed["speedup"] is None:
+        return ["speed not measured"]
+    what = "results" if name == "stream" else "frames"
+    fps = number(speed["engine"]["fps"], 0)
+    return [f"{number(speed['speedup'], 1)} times as fast as the baseline ({fps} {what}/s)"]
+
+
+def _worse(accuracy: Document | None) -> list[str]:
+    """Drift where there is truth; else agreement alone, and that it is."""
+    if accuracy is None or not accuracy["n_clips"]:
+        return ["accuracy not measured"]
+    dsc, ef = accuracy["drift"]["dsc"], accuracy["drift"]["ef"]
+    if dsc["mean"] is None:
+        agreement = number(accuracy["agreement"]["dsc"]["mean"])
+        said = [f"no ground truth: agreement with the baseline alone, DSC {agreement} %"]
+    else:
+        side = "lower" if round(dsc["mean"], 2) > 0 else "higher"
+        change = f"{side} by {abs(dsc['mean']):.2f} points" if round(dsc["mean"], 2) else "the same"
+        said = [f"DSC {change} ({interval('dsc', dsc)})"]
+    return said if ef["mean"] is None else [*said, f"EF off by {number(ef['mean'])} points"]
+
+
+def short_machine_words(machine: Document) -> str:
+    """For example "AMD EPYC, 2 cores, 23.5 GiB"; where a device ran the engine, that too."""
+    cpu = machine.get("cpu") or {}
+    cores, memory = cpu.get("cores_usable"), machine.get("memory_gib")
+    facts = [
+        cpu.get("model"),
+        f"{cores} cores" if cores else None,
+        f"{memory} GiB" if memory else None,
+        "engine on a device, see below" if machine.get("device") else None,
+    ]
+    return ", ".join(str(fact) for fact in facts if fact) or "unknown"
 
 
 def machine_words(machine: Document) -> str:

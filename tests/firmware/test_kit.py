@@ -63,9 +63,7 @@ def test_a_project_finds_the_package_and_links_it(kit: Path, tmp_path: Path) -> 
 
 
 def test_the_examples_are_a_project_by_themselves(kit: Path, tmp_path: Path) -> None:
-    configure(
-        tmp_path, f"-DCMAKE_PREFIX_PATH={kit}", source=kit / "share" / "pkecho" / "examples"
-    )
+    configure(tmp_path, f"-DCMAKE_PREFIX_PATH={kit}", source=kit / "share" / "pkecho" / "examples")
 
     done = subprocess.run([tmp_path / "bin" / "pkecho-play"], capture_output=True, text=True)
     assert "usage: BUNDLE PUBLIC_KEY" in done.stderr

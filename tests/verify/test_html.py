@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from html.parser import HTMLParser
@@ -134,7 +135,7 @@ def test_every_picture_and_chart_has_words_for_those_who_do_not_see_it(failing: 
     images = [attributes for tag, attributes in elements if attributes.get("role") == "img"]
     title = re.search("<title>(.*)</title>", failing.page)
 
-    assert len(images) == 5 + 2 * 5  # charts, and two pictures of each clip
+    assert len(images) == 10 + 2 * 5  # charts, and two pictures of each clip
     assert all(attributes["aria-label"] for attributes in images)
     assert title is not None
     assert title[1].startswith("Fail: ")
@@ -247,6 +248,9 @@ def test_both_modes_stand_on_one_page(failing: Measured) -> None:
 @pytest.fixture
 def live(failing: Measured, make_clip: MakeClip) -> Measured:
     """A stream followed over time, on short sequences and on long ones."""
+    scored = failing.report.modes["clip"].accuracy
+    assert scored is not None
+    names = [row.identifier for row in scored.rows[:3]] + [f"s3{EVIL}"]
 
     def masks(sides: Iterator[int]) -> list[NDArray[np.bool_]]:
         return [np.arange(1000).reshape(10, 100) < side for side in sides]
@@ -257,7 +261,7 @@ def live(failing: Measured, make_clip: MakeClip) -> Measured:
             beat = [400 + int(100 * np.cos(index / 3)) for index in range(n_frames)]
             grown = [area + index // 20 + patient for index, area in enumerate(beat)]
             pairs = zip(masks(iter(beat)), masks(iter(grown)), strict=True)
-            rows.append(follow_sequence(f"s{patient}{EVIL}", f"p{patient}", "camus", pairs, 10))
+            rows.append(follow_sequence(names[patient], f"p{patient}", "camus", pairs, 10))
         return summarize_live(rows, 10)
 
     mode = replace(failing.report.modes["clip"], live=result(40), live_long=result(200))
@@ -354,6 +358,84 @@ def test_it_stays_small_with_many_clips(failing: Measured) -> None:
     ]
 
     assert len(render_html(document, {"clip": failing.gallery})) < 1_500_000
+
+
+def test_two_hundred_recordings_take_seconds_and_little_room(
+    live: Measured, failing: Measured
+) -> None:
+    document = live.report.to_dict()
+    document["modes"]["clip"] = failing.report.to_dict()["modes"]["clip"]
+    for mode in document["modes"].values():
+        rows, rng = mode["accuracy"]["clips"], np.random.default_rng(0)
+        for index in range(len(rows), 200):
+            ef = float(rng.uniform(20, 70))
+            drift = float(rng.normal())
+            rows.append(
+                {
+                    **rows[0],
+                    "identifier": str(index),
+                    **{"ef_truth": ef, "ef_baseline": ef + 1, "ef_engine": ef - 1},
+                    **{"dsc_drift": drift, "hd95_drift": drift, "asd_drift": drift},
+                }
+            )
+    curves = document["modes"]["stream"]["area_curves"]
+    document["modes"]["stream"]["area_curves"] = (curves * 6)[:6]
+    started = time.perf_counter()
+
+    page = render_html(document, {"stream": live.gallery, "clip": failing.gallery})
+
+    assert time.perf_counter() - started < 10
+    assert len(page) < 8_000_000
+
+
+def test_statistics_and_subgroups_are_on_the_page(failing: Measured) -> None:
+    accuracy = failing.report.to_dict()["modes"]["clip"]["accuracy"]
+
+    text = Reader(failing.page).text
+
+    for each in accuracy["non_inferiority"]:
+        cells = f"{each['loss']:.2f} {each['worst_end']:.2f} {each['margin']:g} 5"
+        assert f"({each['unit']}) {cells} {'shown' if each['shown'] else 'not shown'}" in text
+    for each in accuracy["ef_categories"]:
+        assert f"{each['threshold']} % {each['baseline_below']} of 5" in text
+    for name, group in (
+        (name, group) for kind in accuracy["subgroups"].values() for name, group in kind.items()
+    ):
+        assert f"{name} 5 5 {group['dsc_baseline']['mean']:.2f}" in text
+
+
+def test_the_first_lines_answer_how_fast_how_good_and_on_what(failing: Measured) -> None:
+    clip = failing.report.to_dict()["modes"]["clip"]
+    text = Reader(failing.page).text
+
+    answer = text[text.index("Recorded clips: ") : text.index("Machine: ")]
+
+    assert answer.startswith("Recorded clips: 0.5 times as fast as the baseline (500 frames/s), ")
+    assert f"DSC lower by {clip['accuracy']['drift']['dsc']['mean']:.2f} points" in answer
+    assert "on 5 clips of 5 patients (camus, 64x64)." in answer
+
+
+def test_without_truth_the_first_lines_say_that_it_is_agreement_alone(
+    measure: Measure, make_clip: MakeClip, eroding_engine: Network
+) -> None:
+    text = Reader(measure(eroding_engine, [make_clip(truth=False)]).page).text
+
+    assert "no ground truth: agreement with the baseline alone, DSC" in text
+
+
+def test_areas_over_time_are_drawn_with_the_beats(live: Measured) -> None:
+    document = live.report.to_dict()
+    curves = document["modes"]["stream"]["area_curves"]
+
+    page = render_html(document, {})
+
+    assert curves
+    for curve in curves:
+        n_frames = len(curve["areas_baseline"])
+        assert f"Area of the ventricle over {n_frames} frames, baseline" in page
+        for beat in curve["beats"]:
+            ed, es = beat["baseline"]
+            assert curve["areas_baseline"][ed] > curve["areas_baseline"][es]
 
 
 @pytest.mark.parametrize("package", ["jinja2", "matplotlib"])
