@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from pkecho_edge import targets
 from pkecho_edge.building import engine_size
 from pkecho_edge.bundle.manifest import Postprocessing
+from pkecho_edge.bundle.reader import Bundle
 from pkecho_edge.calibration.calibration_set import CalibrationSet
 from pkecho_edge.data.clip import Clip
 from pkecho_edge.data.sources import ClipSource
-from pkecho_edge.errors import CalibrationError, MissingDependency
+from pkecho_edge.errors import CalibrationError, MissingDependency, UsageError
 from pkecho_edge.runtime import Engine
 from pkecho_edge.runtime.stream import Stream
 from pkecho_edge.runtime.window import open_window, stream_runner, stream_stepper
@@ -43,7 +44,9 @@ from pkecho_edge.verify.speed import SpeedResult, measure_speed
 if TYPE_CHECKING:
     from pkecho_edge.model.network import PKEchoNet
 
-__all__ = ["Side", "VerifyResult", "loaded_sides", "measure", "opened_sides", "write_reports"]
+__all__ = ["Reference", "Side", "VerifyResult", "comparable_sides"]
+__all__ += ["engine_reference", "loaded_sides", "measure", "network_reference", "opened_sides"]
+__all__ += ["write_reports"]
 
 SegmentFrames: TypeAlias = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 """u8 [N, 1, H, W] -> logits f32 [N, 1, H, W]."""
@@ -101,6 +104,81 @@ class Side:
     not_timed: str = ON_DEVICE
 
 
+@dataclass(frozen=True)
+class Reference:
+    """What the engines are compared with: the FP32 network, or another bundle.
+
+    Attributes:
+        segment: mode -> a clip, or a sequence pushed frame by frame.
+        step: mode -> what is timed in turn with the engine's; None where it is not timed here.
+        steps: a stream of any length, frame by frame; None without a stream engine.
+        length: T, frames of a clip and of a window.
+    """
+
+    segment: Mapping[str, SegmentFrames]
+    step: Mapping[str, Callable[[NDArray[np.uint8]], object] | None]
+    steps: StepFrames | None
+    length: int
+
+
+def network_reference(network: PKEchoNet) -> Reference:
+    """The baseline; live use of it runs the whole window for every frame, and is timed so."""
+    from pkecho_edge.model.baseline import (
+        baseline_runner,
+        baseline_stepper,
+        baseline_stream_runner,
+    )
+
+    whole = baseline_runner(network)
+    return Reference(
+        segment={"clip": whole, "stream": baseline_stream_runner(network)},
+        step={"clip": whole, "stream": whole},
+        steps=baseline_stepper(network),
+        length=network.config.frames,
+    )
+
+
+def engine_reference(engine: Engine) -> Reference:
+    """The engines of another bundle, as its users run them."""
+    sides = opened_sides(engine)
+    return Reference(
+        segment={mode: side.segment for mode, side in sides.items()},
+        step={mode: side.step for mode, side in sides.items()},
+        steps=sides["stream"].steps if "stream" in sides else None,
+        length=engine.bundle.manifest.window.length,
+    )
+
+
+def comparable_sides(
+    sides: Mapping[str, Side], reference: Reference, bundle: Bundle, other: Bundle
+) -> tuple[dict[str, Side], tuple[str, ...]]:
+    """The engines that another bundle has a counterpart for, and a line on each other one.
+
+    Raises:
+        UsageError: sizes or windows differ, or there is no mode in common.
+    """
+    ours, theirs = (
+        (each.manifest.preprocessing.size, each.manifest.window.length) for each in (bundle, other)
+    )
+    if ours != theirs:
+        (height, width), length = theirs
+        raise UsageError(
+            f"has engines of {height}x{width} and {length} frames, not of "
+            f"{ours[0][0]}x{ours[0][1]} and {ours[1]}",
+            path=other.path,
+            remedy="Compare bundles of one size and window",
+        )
+    common = {mode: side for mode, side in sides.items() if mode in reference.segment}
+    if not common:
+        raise UsageError(
+            f"has no {' or '.join(sides)} engine to compare with",
+            path=other.path,
+            remedy="Compile one of the two with --mode both",
+        )
+    left_out = sides.keys() - common.keys()
+    return common, tuple(f"{mode}: not compared, only one bundle has it" for mode in left_out)
+
+
 @contextmanager
 def loaded_sides(target: str, engines: Mapping[str, CompiledEngine]) -> Iterator[dict[str, Side]]:
     """The engines of a bundle that is being assembled, ready to run."""
@@ -152,10 +230,10 @@ def opened_sides(engine: Engine) -> dict[str, Side]:
 
 
 def measure(
-    network: PKEchoNet,
+    reference: Reference,
     engines: Mapping[str, Side],
     data: ClipSource,
-    calibration: CalibrationSet,
+    calibration: Sequence[CalibrationSet],
     limits: Mapping[str, float],
     lineage: Mapping[str, object],
     observer: Observer,
@@ -164,8 +242,9 @@ def measure(
 ) -> VerifyResult:
     """Accuracy on every clip or sequence, then speed, then the gates; one mode after the other.
 
-    A stream's behaviour over time is measured on the same sequences, and on the long ones that the
-    source is asked for. `device` says what ran there, where that is not this machine.
+    No clip may have served any of the calibration sets. A stream's behaviour over time is measured
+    on the same sequences, and on the long ones that the source is asked for. `device` says what ran
+    there, where that is not this machine.
 
     Raises:
         CalibrationError: there is nothing to verify on, or a clip or patient also served
@@ -175,11 +254,11 @@ def measure(
     if "clip" not in engines:
         # a sequence shares no hash with a clip cut from it: look at the clips of its recordings
         for clip in replace(data, live=False):
-            calibration.check_disjoint([clip])
+            _check_disjoint(calibration, clip)
     for mode, engine in engines.items():
         source = replace(data, live=mode == "stream")
         modes[mode], galleries[mode] = _measure_mode(
-            mode, network, engine, source, calibration, observer
+            mode, reference, engine, source, calibration, observer
         )
         left_out += [text for text in _left_out(source) if text not in left_out]
     report = build_report(
@@ -187,9 +266,15 @@ def measure(
         {**machine_facts(), **({"device": device} if device else {})},
         {**lineage, "data": data.description},
         limits=limits,
-        warnings=(*calibration.warnings(), *warnings, *_graph_alone(engines), *left_out),
+        warnings=(*calibration[0].warnings(), *warnings, *_graph_alone(engines), *left_out),
     )
     return VerifyResult(report, galleries)
+
+
+def _check_disjoint(calibration: Sequence[CalibrationSet], clip: Clip) -> None:
+    """CalibrationError where a clip, or its patient, is in one of the sets."""
+    for each in calibration:
+        each.check_disjoint([clip])
 
 
 def _graph_alone(engines: Mapping[str, Side]) -> tuple[str, ...]:
@@ -209,24 +294,19 @@ def write_reports(result: VerifyResult, folder: Path) -> None:
 
 def _measure_mode(
     mode: str,
-    network: PKEchoNet,
+    reference: Reference,
     engine: Side,
     data: ClipSource,
-    calibration: CalibrationSet,
+    calibration: Sequence[CalibrationSet],
     observer: Observer,
 ) -> tuple[ModeResult, Gallery]:
-    from pkecho_edge.model.baseline import baseline_runner, baseline_stream_runner
-
-    live = mode == "stream"
-    whole = baseline_runner(network)
-    baseline = baseline_stream_runner(network) if live else whole
-    length = network.config.frames
+    live, length = mode == "stream", reference.length
     last: list[Clip] = []
     rows: list[LiveRow] = []
 
     def checked(clips: Iterable[Clip]) -> Iterator[Clip]:
         for clip in clips:
-            calibration.check_disjoint([clip])
+            _check_disjoint(calibration, clip)
             last[:] = [clip]
             yield clip
             observer.advance()
@@ -238,7 +318,7 @@ def _measure_mode(
     observer.start(f"{mode}: accuracy", data.count if data.count < _UNLIMITED else None)
     gallery = Gallery()
     accuracy = measure_accuracy(
-        baseline,
+        reference.segment[mode],
         engine.segment,
         checked(data),
         gallery=gallery,
@@ -248,23 +328,24 @@ def _measure_mode(
         raise CalibrationError("there is nothing to verify on", remedy="Name a folder with data")
     n_frames = sum(row.n_frames for row in accuracy.rows)
     observer.done(f"{len(accuracy.rows)} {'sequences' if live else 'clips'}, {n_frames} frames")
-    speed = _measure_speed(mode, whole, engine, _window(last[0].frames, length), observer)
+    window = _window(last[0].frames, length)
+    speed = _measure_speed(mode, reference.step[mode], engine, window, observer)
     if not live:
         return ModeResult(accuracy, speed, not_timed=engine.not_timed), gallery
-    long = _measure_long(network, engine, data, len(rows), observer)
+    long = _measure_long(reference, engine, data, len(rows), observer)
     live_result = summarize_live(rows, length)
     return ModeResult(accuracy, speed, live_result, long, engine.not_timed), gallery
 
 
 def _measure_speed(
     mode: str,
-    baseline: SegmentFrames,
+    baseline: Callable[[NDArray[np.uint8]], object] | None,
     engine: Side,
     window: NDArray[np.uint8],
     observer: Observer,
 ) -> SpeedResult | None:
-    """None where the engine is timed on its device alone."""
-    if engine.step is None:
+    """None where one of the two is timed on its device alone."""
+    if engine.step is None or baseline is None:
         return engine.timed
     observer.start(f"{mode}: speed", None)
     speed = measure_speed(
@@ -279,24 +360,22 @@ def _measure_speed(
 
 
 def _measure_long(
-    network: PKEchoNet, engine: Side, data: ClipSource, n_sequences: int, observer: Observer
+    reference: Reference, engine: Side, data: ClipSource, n_sequences: int, observer: Observer
 ) -> LiveResult | None:
     """Live behaviour on the source's long sequences; None where none are asked for.
 
     They are of the recordings that accuracy was measured on, the first of `n_sequences`, so none
     served calibration.
     """
-    from pkecho_edge.model.baseline import baseline_stepper
-
-    if data.long is None or engine.steps is None:
+    if data.long is None or engine.steps is None or reference.steps is None:
         return None
     n_frames = min(data.long.sequences, n_sequences) * data.long.frames
     observer.start("stream: long sequences", n_frames)
     live = measure_live(
-        baseline_stepper(network),
+        reference.steps,
         engine.steps,
         data.long_sequences(),
-        network.config.frames,
+        reference.length,
         progress=observer.advance,
     )
     observer.done(f"{live.n_sequences} sequences, {live.n_frames} frames")

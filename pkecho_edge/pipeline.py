@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
@@ -43,13 +44,22 @@ from pkecho_edge.lesson_source import LessonSource
 from pkecho_edge.measuring import (
     Side,
     VerifyResult,
+    comparable_sides,
+    engine_reference,
     loaded_sides,
     measure,
+    network_reference,
     opened_sides,
     write_reports,
 )
 from pkecho_edge.merging import device_facts, device_warnings, merged_sides
-from pkecho_edge.provenance import Order, build_manifest, bundle_lineage, report_lineage
+from pkecho_edge.provenance import (
+    Order,
+    build_manifest,
+    bundle_facts,
+    bundle_lineage,
+    report_lineage,
+)
 from pkecho_edge.recovering import PruningOrder
 from pkecho_edge.runtime import open_bundle
 from pkecho_edge.stages import Observer, SilentObserver, StageCache, default_cache
@@ -212,10 +222,10 @@ def compile(
             lineage = report_lineage(order, built)
             started = time.monotonic()
             result = measure(
-                origin.baseline,
+                network_reference(origin.baseline),
                 sides,
                 verification,
-                chosen,
+                [chosen],
                 limits,
                 lineage,
                 observer,
@@ -236,18 +246,20 @@ def verify(
     data: ClipSource,
     *,
     baseline: Path | None = None,
+    against: Path | None = None,
     limits: Mapping[str, float] = DEFAULT_LIMITS,
     out: Path | None = None,
     merge: Path | None = None,
     cache: Path | None = None,
     observer: Observer | None = None,
 ) -> VerifyResult:
-    """Score a bundle against its baseline; the bundle is not touched.
+    """Score a bundle against its baseline, or against another bundle; neither is touched.
 
     Args:
         bundle: its folder; every hash is checked first.
         data: clips of the engine's size.
         baseline: checkpoint; None finds it by the hash in the lineage.
+        against: another bundle, in the baseline's place; modes that it has not are left out.
         limits: of the gates.
         out: folder for report.json and report.html; None for NAME.report beside the bundle.
         merge: result file of the device kit: what is scored then is the plans of the device.
@@ -258,6 +270,7 @@ def verify(
         IntegrityError: the bundle's bytes are not the ones its manifest lists.
         CheckpointError: the baseline is not found, or is another checkpoint.
         CalibrationError: a clip or patient also served calibration.
+        UsageError: `against` has engines of another size or window, or of other modes alone.
     """
     observer = observer or SilentObserver()
     folder = report_folder(bundle) if out is None else out
@@ -267,12 +280,10 @@ def verify(
             path=folder,
             remedy="Choose another --out",
         )
-    with open_bundle(bundle) as engine:
-        opened = engine.bundle
-        network = _baseline_of(opened, baseline, cache)
-        data = replace(data, length=network.config.frames)
-        used = CalibrationSet.parse(opened.read(f"{MODEL}/calibration.json"), opened.path)
-        lineage = bundle_lineage(opened, used)
+    with ExitStack() as stack:
+        engine = stack.enter_context(open_bundle(bundle))
+        opened, used = engine.bundle, [_calibration_of(engine.bundle)]
+        lineage = bundle_lineage(opened, used[0])
         warnings: tuple[str, ...] = ()
         device = None
         if merge is None:
@@ -281,8 +292,18 @@ def verify(
             found = read_result(merge)
             sides, warnings = merged_sides(opened, found), device_warnings(found)
             device = device_facts(found)
+        if against is None:
+            reference = network_reference(_baseline_of(opened, baseline, cache))
+        else:
+            other = stack.enter_context(open_bundle(against))
+            reference = engine_reference(other)
+            sides, left_out = comparable_sides(sides, reference, opened, other.bundle)
+            warnings = (*warnings, _other_baseline(other.bundle), *left_out)
+            used.append(_calibration_of(other.bundle))
+            lineage = {**lineage, "against": bundle_facts(other.bundle)}
+        data = replace(data, length=reference.length)
         result = measure(
-            network, sides, data, used, limits, lineage, observer, warnings, device=device
+            reference, sides, data, used, limits, lineage, observer, warnings, device=device
         )
     folder.mkdir(parents=True, exist_ok=True)
     write_reports(result, folder)
@@ -319,7 +340,7 @@ def pack(
         raise UsageError("lies in a bundle", path=path, remedy="Choose another file for the pack")
     opened = open_bundle(bundle).bundle  # hashes alone: no engine is loaded
     network = _baseline_of(opened, baseline, cache)
-    used = CalibrationSet.parse(opened.read(f"{MODEL}/calibration.json"), opened.path)
+    used = _calibration_of(opened)
 
     def packed(mode: str) -> Iterator[PackClip]:
         source = replace(data, length=network.config.frames, live=mode == "stream")
@@ -399,6 +420,19 @@ def result_file(bundle: Path) -> Path:
     """Where the device kit's result lies by default: NAME.pkb.result.json beside NAME.pkb."""
     bundle = bundle.absolute()
     return bundle.with_name(f"{bundle.name}.result.json")
+
+
+def _calibration_of(bundle: Bundle) -> CalibrationSet:
+    """The clips that set its INT8 ranges."""
+    return CalibrationSet.parse(bundle.read(f"{MODEL}/calibration.json"), bundle.path)
+
+
+def _other_baseline(other: Bundle) -> str:
+    """What a report must say where another bundle stands for the baseline."""
+    return (
+        f"baseline here is the bundle {other.manifest.bundle_id}, not the FP32 network: drift is "
+        "the difference of two engines"
+    )
 
 
 def _baseline_of(bundle: Bundle, given: Path | None, cache: Path | None) -> PKEchoNet:

@@ -30,7 +30,7 @@ from pkecho_edge.verify.gates import UNITS, limits_of_mode, verdict
 if TYPE_CHECKING:
     from pkecho_edge.pruning_stage import Lineaged
 
-__all__ = ["Order", "build_manifest", "bundle_lineage", "report_lineage"]
+__all__ = ["Order", "build_manifest", "bundle_facts", "bundle_lineage", "report_lineage"]
 
 _TOLERANCES = GoldenTolerances(pixels_fraction=0.002, area_fraction=0.01)
 _MAX_TEXT = 300
@@ -110,8 +110,7 @@ def bundle_lineage(bundle: Bundle, calibration: CalibrationSet) -> dict[str, obj
     """What a report says of a finished bundle."""
     manifest, lineage = bundle.manifest, bundle.manifest.lineage
     return {
-        "manifest_sha256": bundle.manifest_sha256,
-        "bundle_id": manifest.bundle_id,
+        **bundle_facts(bundle),
         "checkpoint_sha256": lineage.checkpoint_sha256,
         "pruning_sha256": lineage.pruning_sha256,
         "calibration_sha256": calibration.sha256,
@@ -119,6 +118,14 @@ def bundle_lineage(bundle: Bundle, calibration: CalibrationSet) -> dict[str, obj
         "tool_versions": lineage.tool_versions,
         "configuration": lineage.configuration,
         "seed": lineage.seed,
+    }
+
+
+def bundle_facts(bundle: Bundle) -> dict[str, object]:
+    """Which bundle it is."""
+    return {
+        "manifest_sha256": bundle.manifest_sha256,
+        "bundle_id": bundle.manifest.bundle_id,
     }
 
 

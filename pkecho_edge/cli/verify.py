@@ -13,12 +13,14 @@ from pkecho_edge.cli.console import (
     GatesOption,
     JsonOption,
     QuietOption,
+    check_file,
     check_folder,
     check_place,
     console,
     parse_split,
     plain,
     write_json,
+    write_text,
 )
 from pkecho_edge.errors import UsageError
 
@@ -48,6 +50,13 @@ def verify_(
         Path | None,
         typer.Option(help="The checkpoint, where it cannot be found.", metavar="CHECKPOINT"),
     ] = None,
+    against: Annotated[
+        Path | None,
+        typer.Option(help="Compare with another bundle, not the baseline.", metavar="BUNDLE"),
+    ] = None,
+    self_test: Annotated[
+        bool, typer.Option("--self-test", help="Run the bundle's golden vectors, no more.")
+    ] = False,
     gates: GatesOption = None,
     pack: Annotated[
         Path | None,
@@ -61,6 +70,10 @@ def verify_(
         Path | None, typer.Option(help="Folder; default: NAME.report.", metavar="DIR")
     ] = None,
     json: JsonOption = None,
+    junit: Annotated[
+        Path | None,
+        typer.Option(help="Also write the gates to this file, as JUnit XML.", metavar="FILE"),
+    ] = None,
     quiet: QuietOption = False,
     debug: DebugOption = False,
 ) -> None:
@@ -72,9 +85,16 @@ def verify_(
     from pkecho_edge.data import sources
     from pkecho_edge.data.standard import STANDARD_COUNT
     from pkecho_edge.verify.gates import DEFAULT_LIMITS, check_gates, load_gates
+    from pkecho_edge.verify.junit import junit_xml
     from pkecho_edge.verify.report import render_table
 
     bundle = bundle or newest_bundle(Path())
+    if junit:
+        check_file(junit)
+    if self_test:
+        _check_self_test_alone(data, against, pack, merge, long)
+        _run_self_test(bundle, json, junit, quiet)
+        return
     manifest = read_bundle(bundle).manifest
     size = manifest.preprocessing.size
     if long is not None and all(engine.mode != "stream" for engine in manifest.engines):
@@ -84,6 +104,8 @@ def verify_(
             remedy="Leave out --long, or compile with --mode both",
         )
     _check_device_options(manifest.target, bundle, pack, merge, long)
+    if against is not None:
+        _check_against(bundle, against, baseline, pack, merge)
     folder = out or pipeline.report_folder(bundle)
     check_folder(folder)
     if data is None:
@@ -110,14 +132,69 @@ def verify_(
     limits = load_gates(gates) if gates else DEFAULT_LIMITS
     with Bars(quiet) as bars:
         result = pipeline.verify(
-            bundle, source, baseline=baseline, limits=limits, out=out, merge=merge, observer=bars
+            bundle,
+            source,
+            baseline=baseline,
+            against=against,
+            limits=limits,
+            out=out,
+            merge=merge,
+            observer=bars,
         )
     if not quiet:
         console.print(render_table(result.report))
         print_reports(folder)
     if json:
         write_json(json, result.report.to_dict())
+    if junit:
+        write_text(junit, junit_xml(result.report.to_dict()))
     check_gates(result.gates, path=folder / "report.json")
+
+
+def _check_self_test_alone(*others: object) -> None:
+    """UsageError where --self-test comes with what says on what else to verify."""
+    if any(other is not None for other in others):
+        raise UsageError(
+            "--self-test runs the golden vectors alone",
+            remedy="Leave out --data, --against, --pack, --merge and --long, or --self-test",
+        )
+
+
+def _check_against(
+    bundle: Path, against: Path, baseline: Path | None, pack: Path | None, merge: Path | None
+) -> None:
+    """UsageError where --against makes no sense."""
+    if baseline is not None or pack is not None or merge is not None:
+        raise UsageError(
+            "--against with --baseline, --pack or --merge",
+            remedy="Compare with another bundle, or with the baseline",
+        )
+    if against.resolve() == bundle.resolve():
+        raise UsageError("is compared with itself", path=bundle, remedy="Name another bundle")
+
+
+def _run_self_test(bundle: Path, json: Path | None, junit: Path | None, quiet: bool) -> None:
+    """Golden vectors of every mode; AccuracyGateFailed where one is off."""
+    from pkecho_edge.errors import AccuracyGateFailed
+    from pkecho_edge.runtime import open_bundle
+    from pkecho_edge.verify.self_test import self_test_document, self_test_table, self_test_xml
+
+    with open_bundle(bundle) as engine:
+        manifest = engine.bundle.manifest
+        document = self_test_document(manifest.bundle_id, engine.self_test(), manifest.golden)
+    if not quiet:
+        console.print(self_test_table(document))
+    if json:
+        write_json(json, document)
+    if junit:
+        write_text(junit, self_test_xml(document))
+    failed = [mode for mode, found in document["modes"].items() if not found["pass"]]
+    if failed:
+        raise AccuracyGateFailed(
+            f"the golden self-test failed: {', '.join(failed)}",
+            path=bundle,
+            remedy="Build the bundle again with this machine's toolchain; see pkecho-edge doctor",
+        )
 
 
 def _check_device_options(
