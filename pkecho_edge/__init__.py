@@ -3,9 +3,9 @@
 The names below are imported when they are first used, so that `import pkecho_edge`, and with it
 the command line, costs neither torch nor NumPy:
 
-    import pkecho_edge
+    import pkecho_edge as pk
 
-    network = pkecho_edge.load_checkpoint("checkpoint.safetensors")
+    made = pk.compile("checkpoint.safetensors", "heart.pkb", data="recordings")
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from pkecho_edge.api import compile, run, verify
     from pkecho_edge.data.clip import Clip, ed_es_clip
     from pkecho_edge.data.recording import Recording
     from pkecho_edge.errors import PkechoEdgeError
     from pkecho_edge.model.checkpoint import load_checkpoint, save_checkpoint
     from pkecho_edge.model.configuration import NetworkConfig
     from pkecho_edge.model.network import PKEchoNet
-    from pkecho_edge.pipeline import compile, verify
     from pkecho_edge.runtime import open_bundle
 
 __version__ = "0.1.0"
@@ -41,6 +41,7 @@ __all__ = [
     "ed_es_clip",
     "load_checkpoint",
     "open_bundle",
+    "run",
     "save_checkpoint",
     "verify",
 ]
@@ -51,12 +52,13 @@ _HOME = {
     "PKEchoNet": "pkecho_edge.model.network",
     "PkechoEdgeError": "pkecho_edge.errors",
     "Recording": "pkecho_edge.data.recording",
-    "compile": "pkecho_edge.pipeline",
+    "compile": "pkecho_edge.api",
     "ed_es_clip": "pkecho_edge.data.clip",
     "load_checkpoint": "pkecho_edge.model.checkpoint",
     "open_bundle": "pkecho_edge.runtime",
+    "run": "pkecho_edge.api",
     "save_checkpoint": "pkecho_edge.model.checkpoint",
-    "verify": "pkecho_edge.pipeline",
+    "verify": "pkecho_edge.api",
 }
 """Public name -> the module that defines it."""
 

@@ -14,17 +14,55 @@ import numpy as np
 from pkecho_edge.calibration.calibration_set import CalibrationSet
 from pkecho_edge.calibration.pack import packed_clips
 from pkecho_edge.calibration.selection import select_clips
+from pkecho_edge.data import sources
 from pkecho_edge.data.clip import Clip
 from pkecho_edge.data.sources import ClipSource
-from pkecho_edge.errors import DatasetError
+from pkecho_edge.data.standard import CALIBRATION_SEEDS, STANDARD_COUNT, TUNING_SEEDS
+from pkecho_edge.errors import DatasetError, UsageError
 from pkecho_edge.stages import Observer, StageCache, package_sha256
 from pkecho_edge.verify.gates import MIN_PATIENTS
 
-__all__ = ["TRIAL_CLIPS", "ClipsWanted", "NotedClips", "calibration_clips_of", "find_noted_clips"]
-__all__ += ["note_clips", "trial_clips_of"]
+__all__ = ["TRIAL_CLIPS", "ClipsWanted", "NotedClips", "calibration_clips_of"]
+__all__ += ["clip_sources", "find_noted_clips", "note_clips", "trial_clips_of"]
 
 TRIAL_CLIPS = 16
 """On which each quantization is tried."""
+
+
+def clip_sources(
+    data: Path | None,
+    phantoms: bool,
+    size: tuple[int, int],
+    clips: int,
+    verify_clips: int = STANDARD_COUNT,
+) -> tuple[ClipSource, ClipSource, ClipSource]:
+    """Where the clips of calibration, of verification and of trials come from.
+
+    Args:
+        data: recordings; None for phantoms.
+        phantoms: whether they are wanted: one of the two must be.
+        size: (H, W) of the clips.
+        clips: of calibration, where they are phantoms. verify_clips: the same, of verification.
+
+    Raises:
+        UsageError: both or neither of recordings and phantoms.
+    """
+    if (data is None) == (not phantoms):
+        raise UsageError(
+            "give either --data DIR or --phantoms",
+            remedy="An engine is verified on clips: name the folder that holds yours",
+        )
+    if data is None:
+        return (
+            sources.phantoms(CALIBRATION_SEEDS[:clips], size),
+            sources.standard_set(size, verify_clips),
+            sources.phantoms(TUNING_SEEDS[:TRIAL_CLIPS], size),
+        )
+    return (
+        sources.dataset(data, size, split="TRAIN"),
+        sources.dataset(data, size, split="TEST"),
+        sources.dataset(data, size, split="VAL"),
+    )
 
 
 def calibration_clips_of(

@@ -14,6 +14,7 @@ import hashlib
 import json
 import os
 import shutil
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -24,7 +25,14 @@ from pkecho_edge.durations import durations, remember
 from pkecho_edge.errors import UsageError
 from pkecho_edge.files import feed_digest, scratch_folder, write_atomically
 
-__all__ = ["Observer", "SilentObserver", "StageCache", "StageResult", "default_cache"]
+__all__ = [
+    "LineObserver",
+    "Observer",
+    "SilentObserver",
+    "StageCache",
+    "StageResult",
+    "default_cache",
+]
 __all__ += ["package_sha256"]
 
 _HASHES = "hashes.json"
@@ -56,6 +64,28 @@ class SilentObserver:
     def describe(self, text: str) -> None: ...
 
     def done(self, note: str) -> None: ...
+
+
+class LineObserver:
+    """Says one line on stderr when a stage is over, with what came of it and how long it took."""
+
+    def __init__(self) -> None:
+        self._stage, self._began = "", 0.0
+
+    def start(self, stage: str, total: int | None) -> None:
+        """Remembers when it began."""
+        self._stage, self._began = stage, time.perf_counter()
+
+    def advance(self) -> None:
+        """Says nothing."""
+
+    def describe(self, text: str) -> None:
+        """Says nothing."""
+
+    def done(self, note: str) -> None:
+        """Says the line."""
+        seconds = time.perf_counter() - self._began
+        print(f"{self._stage}: {note} ({seconds:.1f} s)", file=sys.stderr)
 
 
 def default_cache() -> Path:

@@ -19,7 +19,7 @@ import pkecho_edge
 PACKAGE = Path(pkecho_edge.__file__).parent
 
 LAYERS = (
-    ("errors", "files", "figures", "processors"),
+    ("errors", "files", "figures", "frame_size", "processors"),
     ("model", "lowering", "data", "metrics"),
     (
         *("pruning", "calibration", "targets", "bundle", "verify", "training", "runtime"),
@@ -28,11 +28,11 @@ LAYERS = (
     ("tuning", "running"),
     ("building", "clip_roles", "lesson_source", "recovering"),
     ("pruning_stage",),
-    ("measuring",),
+    ("measuring", "self_testing"),
     ("merging",),
     ("provenance",),
     ("pipeline", "quantizing", "bench", "environment", "firmware_kit"),
-    ("candidates", "planning"),
+    ("candidates", "planning", "api"),
     ("searching",),
     ("cli",),
 )
@@ -40,6 +40,7 @@ LAYERS = (
 
 SIDEWAYS = {
     ("figures", "errors"): "without matplotlib it says what to install",
+    ("frame_size", "errors"): "an impossible size is a mistake of usage",
     ("lowering", "model"): "lowering rewrites the modules of the network",
     ("bundle", "targets.base"): "a bundle describes an engine, whatever toolchain made it",
     ("stages", "durations"): "a finished stage notes how long it took",

@@ -13,7 +13,6 @@ import typer
 from pkecho_edge.cli.compile_options import (
     WAYS,
     CompileSettings,
-    clip_sources,
     limits_of,
     parse_modes,
 )
@@ -129,6 +128,7 @@ def _ordered(settings: CompileSettings, quiet: bool) -> _Order:
     """
     from pkecho_edge import pipeline, targets
     from pkecho_edge.calibration.calibration_set import CalibrationSet
+    from pkecho_edge.clip_roles import clip_sources
     from pkecho_edge.lesson_source import LessonSource
     from pkecho_edge.model.checkpoint import default_checkpoint_path
     from pkecho_edge.recovering import PruningOrder

@@ -21,7 +21,7 @@ from pkecho_edge.cli.settings import Heading, Setting, check_settings
 from pkecho_edge.errors import UsageError
 
 if TYPE_CHECKING:
-    from pkecho_edge.data.sources import ClipSource
+    pass
 
 __all__ = ["CalibrationOption", "CheckpointArgument", "ClipSeedOption", "ClipsOption"]
 __all__ += ["CompileSettings", "DataOption", "KeepFloatOption", "RestoreOption", "RuleOption"]
@@ -30,7 +30,6 @@ __all__ += [
     "WAYS",
     "check_float_precision",
     "check_target_name",
-    "clip_sources",
     "limits_of",
     "parse_modes",
 ]
@@ -244,33 +243,3 @@ def limits_of(gates: Path | None, limits: Mapping[str, float] | None) -> Mapping
     if gates is not None:
         return load_gates(gates)
     return DEFAULT_LIMITS if limits is None else limits
-
-
-def clip_sources(
-    data: Path | None,
-    phantoms: bool,
-    size: tuple[int, int],
-    clips: int,
-    verify_clips: int = VERIFY_CLIPS,
-) -> tuple[ClipSource, ClipSource, ClipSource]:
-    """Where the clips of calibration, of verification and of trials come from."""
-    from pkecho_edge.clip_roles import TRIAL_CLIPS
-    from pkecho_edge.data import sources
-    from pkecho_edge.data.standard import CALIBRATION_SEEDS, TUNING_SEEDS
-
-    if (data is None) == (not phantoms):
-        raise UsageError(
-            "give either --data DIR or --phantoms",
-            remedy="An engine is verified on clips: name the folder that holds yours",
-        )
-    if data is None:
-        return (
-            sources.phantoms(CALIBRATION_SEEDS[:clips], size),
-            sources.standard_set(size, verify_clips),
-            sources.phantoms(TUNING_SEEDS[:TRIAL_CLIPS], size),
-        )
-    return (
-        sources.dataset(data, size, split="TRAIN"),
-        sources.dataset(data, size, split="TEST"),
-        sources.dataset(data, size, split="VAL"),
-    )

@@ -92,16 +92,13 @@ def parse_size(text: str) -> tuple[int, int]:
     Raises:
         UsageError: another form, or an impossible size.
     """
+    from pkecho_edge.frame_size import check_frame_size
+
     found = re.fullmatch(r"(\d{2,4})(?:x(\d{2,4}))?", text)
     if not found:
         raise UsageError(f"size {text!r} is not N or HxW", remedy="Write for example 128 or 96x128")
     height = int(found[1])
-    size = (height, int(found[2] or height))
-    if any(n % 32 or not 96 <= n <= 640 for n in size):
-        raise UsageError(
-            f"size {text} is not possible", remedy="Use multiples of 32 from 96 to 640"
-        )
-    return size
+    return check_frame_size((height, int(found[2] or height)))
 
 
 SizeOption = Annotated[

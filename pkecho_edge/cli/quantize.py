@@ -17,7 +17,6 @@ from pkecho_edge.cli.compile_options import (
     KeepFloatOption,
     RestoreOption,
     RuleOption,
-    clip_sources,
 )
 from pkecho_edge.cli.console import (
     Bars,
@@ -68,6 +67,7 @@ def quantize(
     """Write Q/DQ graphs of a checkpoint; --explain shows what hurts."""
     from pkecho_edge import quantizing
     from pkecho_edge.calibration.calibration_set import CalibrationSet
+    from pkecho_edge.clip_roles import clip_sources
     from pkecho_edge.model.checkpoint import default_checkpoint_path
     from pkecho_edge.tuning.choose import QuantizationOrder, rules_of
     from pkecho_edge.verify.gates import DEFAULT_LIMITS, load_gates

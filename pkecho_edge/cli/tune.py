@@ -23,7 +23,6 @@ from pkecho_edge.cli.compile_options import (
     ThreadsOption,
     VerifyClipsOption,
     check_float_precision,
-    clip_sources,
     limits_of,
     parse_modes,
 )
@@ -220,6 +219,7 @@ def _searched(
 ) -> TuneResult:
     from pkecho_edge import searching, targets
     from pkecho_edge.calibration.calibration_set import CalibrationSet
+    from pkecho_edge.clip_roles import clip_sources
     from pkecho_edge.data import sources
     from pkecho_edge.data.standard import TUNING_SEEDS
     from pkecho_edge.lesson_source import LessonSource

@@ -177,7 +177,7 @@ def _run_self_test(bundle: Path, json: Path | None, junit: Path | None, quiet: b
     """Golden vectors of every mode; AccuracyGateFailed where one is off."""
     from pkecho_edge.errors import AccuracyGateFailed
     from pkecho_edge.runtime import open_bundle
-    from pkecho_edge.verify.self_test import self_test_document, self_test_table, self_test_xml
+    from pkecho_edge.self_testing import self_test_document, self_test_table, self_test_xml
 
     with open_bundle(bundle) as engine:
         manifest = engine.bundle.manifest

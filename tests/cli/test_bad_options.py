@@ -70,6 +70,32 @@ def test_an_option_is_refused(refuses: Refuses, command: str, code: int, says: s
     refuses(command, code, says)
 
 
+# What is verified, and against what
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "says"),
+    [
+        ("--against heart.pkb", 2, "heart.pkb: is compared with itself"),
+        ("--against absent.pkb", 2, "absent.pkb: is not a bundle folder"),
+        ("--against heart.pkb --baseline network.safetensors", 2, "--against with --baseline"),
+        ("--self-test --data data", 2, "--self-test runs the golden vectors alone"),
+        ("--junit heart.pkb/gates.xml", 2, "lies in a bundle"),
+    ],
+    ids=[
+        "verify against itself",
+        "verify against no bundle",
+        "verify against bundle and baseline",
+        "self-test with data",
+        "JUnit file into a bundle",
+    ],
+)
+def test_what_verify_is_not_asked_together(
+    refuses: Refuses, options: str, code: int, says: str
+) -> None:
+    refuses(f"verify heart.pkb {options}", code, says)
+
+
 # Calibration sets and gates
 
 

@@ -20,7 +20,7 @@ from pkecho_edge.data.echonet import write_echonet
 from pkecho_edge.data.phantom import draw_spec, phantom_clip_recording, phantom_recording
 from pkecho_edge.data.recording import Recording
 from pkecho_edge.errors import EnvironmentMismatch
-from pkecho_edge.runtime import open_bundle
+from pkecho_edge.runtime import Engine, open_bundle
 
 SIZE = (128, 128)
 
@@ -161,6 +161,61 @@ def test_one_mode_alone_is_compiled_and_verified(
             live.logits(frames[:10])
 
 
+def test_a_bundle_is_verified_against_another(
+    compiled: tuple[Path, Outcome], dataset: Path, run: Run, tmp_path: Path
+) -> None:
+    both, _ = compiled
+    live = tmp_path / "live.pkb"
+    given = ("--data", dataset, "--gates", _relaxed_speed(tmp_path))
+    made = run("compile", *given, "--clips", "4", "--mode", "stream", "--out", live)
+
+    outcome = run("verify", both, "--against", live, *given, "--out", tmp_path / "out")
+
+    assert made.code == outcome.code == 0, made.err + outcome.err
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert list(report["modes"]) == ["stream"]
+    # the same stream engine: not a pixel differs
+    agreement = report["modes"]["stream"]["accuracy"]["agreement"]
+    assert agreement["pixel_disagreement"]["worst"] == 0
+    assert report["lineage"]["against"]["bundle_id"] == read_bundle(live).manifest.bundle_id
+    assert any("baseline here is the bundle pkb-" in text for text in report["warnings"])
+    assert "clip: not compared, only one bundle has it" in report["warnings"]
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "Are the engines alike?" in page
+
+
+def test_the_golden_self_test_needs_no_data(
+    compiled: tuple[Path, Outcome], run: Run, tmp_path: Path
+) -> None:
+    bundle, _ = compiled
+
+    outcome = run(
+        "verify", bundle, "--self-test", "--json", tmp_path / "s.json", "--junit",
+        tmp_path / "s.xml",
+    )  # fmt: skip
+
+    assert outcome.code == 0, outcome.err
+    assert "verdict: PASS (golden vectors alone: no accuracy, no speed)" in outcome.out
+    found = json.loads((tmp_path / "s.json").read_text())
+    assert found["verdict"] == "pass"
+    assert found["modes"]["stream"]["max_abs_logit_difference"] == 0
+    assert (tmp_path / "s.xml").read_text().count("<testcase ") == 2
+    assert not bundle.with_suffix(".report.json").exists()
+
+
+def test_a_self_test_that_fails_is_exit_code_3(
+    compiled: tuple[Path, Outcome], run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    real = Engine.stream_logits
+    monkeypatch.setattr(Engine, "stream_logits", lambda self, frames: -real(self, frames))
+
+    outcome = run("verify", compiled[0], "--self-test", "--junit", tmp_path / "s.xml")
+
+    assert outcome.code == 3
+    assert "the golden self-test failed: stream. Build" in outcome.err
+    assert 'failures="1"' in (tmp_path / "s.xml").read_text()
+
+
 def test_the_stream_says_what_the_clip_does_of_the_newest_frame(
     compiled: tuple[Path, Outcome],
 ) -> None:
@@ -200,12 +255,13 @@ def test_verify_writes_a_report_beside_the_bundle(
 
     outcome = run(
         "verify", bundle, "--data", dataset, "--json", tmp_path / "figures.json",
-        "--gates", bundle.parent / "gates.toml",
+        "--junit", tmp_path / "gates.xml", "--gates", bundle.parent / "gates.toml",
     )  # fmt: skip
 
     assert outcome.code == 0, outcome.err
     figures = json.loads((tmp_path / "figures.json").read_text())
     assert figures["gates"]
+    assert (tmp_path / "gates.xml").read_text().count("<testcase ") == len(figures["gates"])
     assert (bundle.with_suffix(".report") / "report.json").is_file()
     assert sorted(path.stat().st_mtime_ns for path in bundle.rglob("*")) == before
 
