@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -505,13 +506,48 @@ def test_a_browser_shows_it_without_overflow(
     assert_not_blank(tmp_path / "page.png", width)
 
 
+@pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
+def test_in_a_browser_nothing_complains_and_nothing_leaves_the_page(
+    live: Measured, tmp_path: Path
+) -> None:
+    page, spoilt = tmp_path / "page.html", tmp_path / "spoilt.html"
+    page.write_text(live.page, encoding="utf-8")
+    spoilt.write_text("<img src=http://127.0.0.1:9/x><script>nonsense()</script>")
+
+    complaints, requests = visit(tmp_path, page)
+    expected = visit(tmp_path, spoilt)  # what would be seen of a page that did either
+
+    assert (complaints, requests) == ([], [])
+    assert "nonsense is not defined" in expected[0][0]
+    assert expected[1] == ["http://127.0.0.1:9/x"]
+
+
+def visit(folder: Path, page: Path) -> tuple[list[str], list[str]]:
+    """What a page says on the console, and the addresses that it asks for."""
+    log = folder / "network.json"
+    options = [f"--log-net-log={log}", "--enable-logging=stderr", "--dump-dom"]
+    done = chromium(folder, page, 1100, *options)
+    said = done.stderr.decode("utf-8", "replace").splitlines()
+    asked = [event.get("params", {}) for event in json.loads(log.read_text())["events"]]
+    # requests of the browser itself are of no origin
+    pages = [params for params in asked if params.get("initiator", "not an origin")[:3] != "not"]
+    return [line for line in said if ":CONSOLE" in line], [params["url"] for params in pages]
+
+
 def browse(folder: Path, page: Path, width: int, *options: str) -> str:
     """What headless Chromium prints."""
+    return chromium(folder, page, width, *options).stdout.decode("utf-8", "replace")
+
+
+def chromium(
+    folder: Path, page: Path, width: int, *options: str
+) -> subprocess.CompletedProcess[bytes]:
+    """Show a page in a window of this width."""
     assert CHROMIUM is not None
     command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"]
+    command += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
     command += [f"--user-data-dir={folder / 'profile'}", f"--window-size={width},2000", *options]
-    done = subprocess.run([*command, page.as_uri()], capture_output=True, timeout=120, check=True)
-    return done.stdout.decode("utf-8", "replace")
+    return subprocess.run([*command, page.as_uri()], capture_output=True, timeout=120, check=True)
 
 
 def assert_not_blank(path: Path, width: int) -> None:
