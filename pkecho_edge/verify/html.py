@@ -56,8 +56,6 @@ _LIVE_ROWS = {
     "area_change_baseline": "Change of area per frame, baseline, points",
     "area_change_engine": "the same, engine",
 }
-_METRICS = {"dsc": "DSC", "hd95": "HD95", "ef_error": "EF error"}
-_SHOWN = {True: "shown", False: "not shown", None: "too few patients"}
 _SUBGROUPS = {
     "quality": "Image quality",
     "phase": "Phase",
@@ -126,8 +124,8 @@ def render_html(document: Document, galleries: Mapping[str, Gallery]) -> str:
             cv_limit=CV_LIMIT,
             mode_words=_MODES,
             convention_words=_CONVENTIONS,
-            metric_words=_METRICS,
-            shown_words=_SHOWN,
+            metric_words=words.METRICS,
+            shown_words=words.SHOWN,
             subgroup_words=_SUBGROUPS,
         )
     )

@@ -16,6 +16,7 @@ from pkecho_edge.verify.words import (
     Document,
     beat_words,
     call_words,
+    category_words,
     data_words,
     fine,
     fine_interval,
@@ -24,6 +25,7 @@ from pkecho_edge.verify.words import (
     interval,
     live_words,
     machine_words,
+    margin_words,
     memory_words,
     number,
     percentage,
@@ -111,6 +113,10 @@ def _accuracy_lines(mode: Document) -> Iterator[Text]:
         f"truth {empty['truth_labelled_frames']}, baseline {empty['baseline_frames']}, "
         f"engine {empty['engine_frames']}"
     )
+    # absent from the report of an earlier version
+    if "non_inferiority" in accuracy:
+        yield Text(f"worse by less than the margin: {margin_words(accuracy['non_inferiority'])}")
+        yield Text(f"EF on the other side: {category_words(accuracy['ef_categories'])}")
     worst = accuracy["drift"]["dsc"]["worst_clip"]
     if worst is not None:
         yield Text(f"worst clip: {worst}")

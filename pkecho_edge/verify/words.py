@@ -6,15 +6,15 @@ A figure that was not measured is a dash, never a zero.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 from pkecho_edge.verify.gates import AT_LEAST
 
-__all__ = ["NONE", "Document", "answers", "beat_words", "call_words", "data_words", "fine"]
-__all__ += ["fine_interval", "gate_limit", "gate_value", "interval", "live_words"]
-__all__ += ["machine_words", "memory_words", "number", "percentage", "short_machine_words"]
-__all__ += ["signed"]
+__all__ = ["METRICS", "NONE", "SHOWN", "Document", "answers", "beat_words", "call_words"]
+__all__ += ["category_words", "data_words", "fine", "fine_interval", "gate_limit", "gate_value"]
+__all__ += ["interval", "live_words", "machine_words", "margin_words", "memory_words", "number"]
+__all__ += ["percentage", "short_machine_words", "signed"]
 
 Document: TypeAlias = Mapping[str, Any]
 """Part of a report.json."""
@@ -159,6 +159,21 @@ def _worse(accuracy: Document | None) -> list[str]:
         change = f"{side} by {abs(dsc['mean']):.2f} points" if round(dsc["mean"], 2) else "the same"
         said = [f"DSC {change} ({interval('dsc', dsc)})"]
     return said if ef["mean"] is None else [*said, f"EF off by {number(ef['mean'])} points"]
+
+
+METRICS: Mapping[str, str] = {"dsc": "DSC", "hd95": "HD95", "ef_error": "EF error"}
+SHOWN: Mapping[bool | None, str] = {True: "shown", False: "not shown", None: "too few patients"}
+
+
+def margin_words(found: Sequence[Document]) -> str:
+    """For example "DSC shown, HD95 shown, EF error not shown"."""
+    return ", ".join(f"{METRICS[each['metric']]} {SHOWN[each['shown']]}" for each in found)
+
+
+def category_words(found: Sequence[Document]) -> str:
+    """For example "0 at 35 %, 1 at 40 %, 0 at 50 %, of 36 patients"."""
+    said = [f"{each['flips']} at {each['threshold']} %" for each in found]
+    return ", ".join([*said, f"of {found[0]['n_patients']} patients"]) if found else NONE
 
 
 def short_machine_words(machine: Document) -> str:

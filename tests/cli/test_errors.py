@@ -131,3 +131,17 @@ def test_a_bare_command_shows_its_help(typed: Type, arguments: str) -> None:
     assert outcome.code == 2
     assert "Usage: pkecho-edge" in outcome.out + outcome.err
     assert "error:" not in outcome.err
+
+
+def test_help_loads_nothing_that_it_does_not_show() -> None:
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "pkecho_edge.cli.main", "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "typer.rich_utils" in loaded
+    assert {"markdown_it", "numpy"}.isdisjoint(loaded)
+    assert "compile" in done.stdout

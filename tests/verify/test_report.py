@@ -297,6 +297,8 @@ def test_the_table_shows_the_figures_of_the_report(failing: Report) -> None:
     assert "<= 0.5 FAIL" in text
     assert "0.50 x" in text
     assert ">= 1 FAIL" in text
+    assert "worse by less than the margin: DSC not shown, HD95 not shown, EF error" in text
+    assert "EF on the other side: 0 at 35 %, 0 at 40 %, " in text
     assert "machine: " in text
     assert "verdict: FAIL" in text
     assert "…" not in text  # nothing was cut off
