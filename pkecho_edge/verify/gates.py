@@ -74,6 +74,9 @@ MIN_PATIENTS = 4
 worst patient in 1/27 = 3.7 % of cases, more than the 2.5 % beyond the interval's end: the "95 %
 interval" would just be the range of the data."""
 
+_SETTINGS = ("compile", "prune", "tune")
+"""Tables of a settings file, which may hold the gates beside them."""
+
 _NO_TRUTH = "no clip with ground truth"
 _SPEED_GATES = frozenset({"speedup"})
 AT_LEAST = frozenset({"speedup", "agreement_dsc"})
@@ -310,8 +313,8 @@ def load_gates(path: Path) -> dict[str, float]:
     A gate that the file does not name keeps its default limit; none can be switched off.
 
     Raises:
-        UsageError: no such file, not TOML, no `[gates]` table, anything beside it, a name that
-            is no gate, or a limit that is not a number >= 0.
+        UsageError: no such file, not TOML, no `[gates]` table, anything beside it but the tables
+            of a settings file, a name that is no gate, or a limit that is not a number >= 0.
     """
     try:
         document: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -321,7 +324,7 @@ def load_gates(path: Path) -> dict[str, float]:
             f"cannot read the gates: {reason}", path=path, remedy="Give a TOML file with [gates]"
         ) from error
     table = document.get("gates")
-    if not isinstance(table, dict) or len(document) != 1:
+    if not isinstance(table, dict) or not document.keys() <= {"gates", *_SETTINGS}:
         raise UsageError(
             f"the file holds {sorted(document) or 'nothing'}, not one [gates] table",
             path=path,

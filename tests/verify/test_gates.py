@@ -558,3 +558,14 @@ def test_a_missing_gates_file_is_a_usage_error(tmp_path: Path) -> None:
 def test_limits_given_in_code_are_checked_too(unchanged: AccuracyResult) -> None:
     with pytest.raises(UsageError, match="dsc_drop"):
         evaluate_gates("clip", unchanged, None, {"dsc_drop": 1.0})
+
+
+def test_a_settings_file_may_hold_the_gates(tmp_path: Path) -> None:
+    path = tmp_path / "pkecho-edge.toml"
+    path.write_text('[compile]\ntarget = "cpu"\n\n[gates]\nef_drift = 0.25\n')
+
+    assert load_gates(path) == {**DEFAULT_LIMITS, "ef_drift": 0.25}
+
+    path.write_text("[compile]\n[gate]\nef_drift = 0.25\n")
+    with pytest.raises(UsageError, match=r"not one \[gates\] table"):
+        load_gates(path)
