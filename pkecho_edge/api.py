@@ -32,7 +32,7 @@ from pkecho_edge.pipeline import CompileResult
 from pkecho_edge.recovering import PruningOrder
 from pkecho_edge.stages import LineObserver, Observer, SilentObserver
 from pkecho_edge.tuning.choose import QuantizationOrder, rules_of
-from pkecho_edge.verify.gates import DEFAULT_LIMITS
+from pkecho_edge.verify.gates import AGAINST_LIMITS, DEFAULT_LIMITS
 
 if TYPE_CHECKING:
     from pkecho_edge.running.run import RunResult
@@ -47,6 +47,7 @@ def compile(
     out: PathLike | None = None,
     *,
     data: PathLike | None = None,
+    phantoms: bool = False,
     target: str = "cpu",
     modes: Sequence[str] = ("clip", "stream"),
     size: int | tuple[int, int] = 128,
@@ -70,7 +71,9 @@ def compile(
     Args:
         checkpoint: None for the packaged ResNet-18.
         out: the bundle's folder; None for NAME-TARGET.pkb in the current one.
-        data: recordings, TRAIN calibrates and TEST verifies; None for phantoms.
+        data: recordings, TRAIN calibrates and TEST verifies.
+        phantoms: calibrate and verify on phantoms instead; so it is for the packaged network where
+            there are no recordings.
         target: a name of `pkecho-edge targets`.
         modes: "clip", "stream" or both.
         size: of frames in pixels, N or (H, W): multiples of 32 from 96 to 640.
@@ -103,7 +106,11 @@ def compile(
     recordings = None if data is None else Path(data)
     shape = check_frame_size((size, size) if isinstance(size, int) else size)
     of_calibration, of_verification, of_trial = clip_sources(
-        recordings, recordings is None, shape, clips, verify_clips
+        recordings,
+        phantoms or (checkpoint is None and recordings is None),
+        shape,
+        clips,
+        verify_clips,
     )
     options = targets.options_for(target, float_precision, threads, profile)
     round_to = targets.get(target).capabilities.round_to
@@ -168,7 +175,7 @@ def verify(
     folder = Path(bundle)
     size = read_bundle(folder).manifest.preprocessing.size
     if data is None:
-        source = sources.standard_set(size, clips or STANDARD_COUNT)
+        source = sources.standard_set(size, STANDARD_COUNT if clips is None else clips)
     else:
         source = sources.dataset(Path(data), size, split=split, count=clips)
     if long is not None:
@@ -178,7 +185,7 @@ def verify(
         source,
         baseline=None if baseline is None else Path(baseline),
         against=None if against is None else Path(against),
-        limits={**DEFAULT_LIMITS, **(gates or {})},
+        limits={**(DEFAULT_LIMITS if against is None else AGAINST_LIMITS), **(gates or {})},
         out=None if out is None else Path(out),
         observer=_observer(progress),
     )
@@ -214,14 +221,14 @@ def run(
         UnusableInput: a recording that cannot be read.
         UsageError: `out` exists, or arguments that do not go together.
     """
+    from pkecho_edge.running.output import default_output
     from pkecho_edge.running.run import run_bundle
 
     source = Path(recording)
-    name = source.stem or source.resolve().name
     return run_bundle(
         Path(bundle),
         source,
-        Path(f"{name}.run") if out is None else Path(out),
+        default_output(source) if out is None else Path(out),
         regions=regions,
         frame_rate_hz=frame_rate_hz,
         spacing_mm=spacing_mm,

@@ -270,7 +270,8 @@ def verify(
         IntegrityError: the bundle's bytes are not the ones its manifest lists.
         CheckpointError: the baseline is not found, or is another checkpoint.
         CalibrationError: a clip or patient also served calibration.
-        UsageError: `against` has engines of another size or window, or of other modes alone.
+        UsageError: `against` is this bundle, comes with a baseline, or has engines of another size
+            or window, or of other modes alone; long sequences without a stream engine.
     """
     observer = observer or SilentObserver()
     folder = report_folder(bundle) if out is None else out
@@ -280,8 +281,16 @@ def verify(
             path=folder,
             remedy="Choose another --out",
         )
+    if against is not None:
+        _check_against(bundle, against, baseline, merge)
     with ExitStack() as stack:
         engine = stack.enter_context(open_bundle(bundle))
+        if data.long is not None and "stream" not in engine.modes:
+            raise UsageError(
+                "has no stream engine, so there are no long sequences to follow",
+                path=bundle,
+                remedy="Leave out --long, or compile with --mode both",
+            )
         opened, used = engine.bundle, [_calibration_of(engine.bundle)]
         lineage = bundle_lineage(opened, used[0])
         warnings: tuple[str, ...] = ()
@@ -420,6 +429,17 @@ def result_file(bundle: Path) -> Path:
     """Where the device kit's result lies by default: NAME.pkb.result.json beside NAME.pkb."""
     bundle = bundle.absolute()
     return bundle.with_name(f"{bundle.name}.result.json")
+
+
+def _check_against(bundle: Path, against: Path, baseline: Path | None, merge: Path | None) -> None:
+    """UsageError where another bundle is not all that it is compared with, or is none."""
+    if baseline is not None or merge is not None:
+        raise UsageError(
+            "--against with --baseline, --pack or --merge",
+            remedy="Compare with another bundle, or with the baseline",
+        )
+    if against.resolve() == bundle.resolve():
+        raise UsageError("is compared with itself", path=bundle, remedy="Name another bundle")
 
 
 def _calibration_of(bundle: Bundle) -> CalibrationSet:

@@ -6,12 +6,13 @@ import inspect
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 import pkecho_edge as pk
-from pkecho_edge import pipeline
+from pkecho_edge import api, pipeline
 from pkecho_edge.cli.compile_options import CompileSettings
 from pkecho_edge.errors import UsageError
 from pkecho_edge.stages import LineObserver, SilentObserver
@@ -32,7 +33,7 @@ def test_defaults_are_those_of_the_command_line() -> None:
     ours = {name: p.default for name, p in inspect.signature(pk.compile).parameters.items()}
 
     shared = (typed.keys() & ours.keys()) - {"size"}
-    assert shared >= {"target", "clips", "verify_clips", "rule", "seed", "threads"}
+    assert shared >= {"phantoms", "target", "clips", "verify_clips", "rule", "seed", "threads"}
     assert {name: ours[name] for name in shared} == {name: typed[name] for name in shared}
     assert str(ours["size"]) == typed["size"]
     assert (typed["mode"], ours["modes"]) == ("both", ("clip", "stream"))
@@ -97,6 +98,11 @@ def test_an_observer_of_ones_own_is_taken(compiled: Calls) -> None:
     assert compiled[0][1]["observer"] is mine
 
 
+def bundle_at(folder: Path) -> Path:
+    """Where a bundle would lie, if anything looked."""
+    return folder / "a.pkb"
+
+
 def mistakes() -> dict[str, tuple[Callable[[Path], object], type[Exception], str]]:
     return {
         "size": (lambda _: pk.compile(size=100), UsageError, "size 100 is not possible"),
@@ -104,6 +110,18 @@ def mistakes() -> dict[str, tuple[Callable[[Path], object], type[Exception], str
         "target": (lambda _: pk.compile(target="toaster"), UsageError, "unknown target"),
         "rule": (lambda _: pk.compile(rule="best"), UsageError, "no range rule"),
         "clips": (lambda _: pk.compile(verify_clips=0), UsageError, "0 clips"),
+        "phantoms": (lambda _: pk.compile("a.safetensors"), UsageError, "give either --data"),
+        "clips of verify": (lambda at: pk.verify(bundle_at(at), clips=0), UsageError, "0 clips"),
+        "itself": (
+            lambda at: pk.verify(bundle_at(at), against=at / "a.pkb", data="data"),
+            UsageError,
+            "is compared with itself",
+        ),
+        "against and baseline": (
+            lambda at: pk.verify(bundle_at(at), against="b.pkb", baseline="c", data="data"),
+            UsageError,
+            "--against with --baseline",
+        ),
         "bundle": (lambda at: pk.verify(at / "no.pkb"), UsageError, "is not a bundle"),
         "recording": (
             lambda at: pk.run(at / "no.pkb", at / "no.avi"),
@@ -114,8 +132,13 @@ def mistakes() -> dict[str, tuple[Callable[[Path], object], type[Exception], str
 
 
 @pytest.mark.parametrize("case", mistakes())
-def test_mistakes_are_the_errors_of_the_package(case: str, tmp_path: Path) -> None:
+def test_mistakes_are_the_errors_of_the_package(
+    case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     call, kind, says = mistakes()[case]
+    if case in ("clips of verify", "itself", "against and baseline"):
+        sized = SimpleNamespace(preprocessing=SimpleNamespace(size=(96, 96)))
+        monkeypatch.setattr(api, "read_bundle", lambda _: SimpleNamespace(manifest=sized))
 
     with pytest.raises(kind, match=says):
         call(tmp_path)

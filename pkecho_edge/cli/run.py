@@ -58,10 +58,11 @@ def run(
     debug: DebugOption = False,
 ) -> None:
     """Segment a recording: overlay video, contact sheet, area per frame, EF per beat."""
+    from pkecho_edge.running.output import default_output
     from pkecho_edge.running.run import run_bundle
 
     spacing_mm = None if spacing is None else parse_spacing(spacing)
-    out = out or Path(f"{recording.stem or recording.resolve().name}.run")
+    out = out or default_output(recording)
     check_folder(out)
     with Bars(quiet, width=_BAR_WIDTH) as bars:
         result = run_bundle(

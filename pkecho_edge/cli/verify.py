@@ -84,7 +84,12 @@ def verify_(
     from pkecho_edge.bundle.reader import read_bundle
     from pkecho_edge.data import sources
     from pkecho_edge.data.standard import STANDARD_COUNT
-    from pkecho_edge.verify.gates import DEFAULT_LIMITS, check_gates, load_gates
+    from pkecho_edge.verify.gates import (
+        AGAINST_LIMITS,
+        DEFAULT_LIMITS,
+        check_gates,
+        load_gates,
+    )
     from pkecho_edge.verify.junit import junit_xml
     from pkecho_edge.verify.report import render_table
 
@@ -92,20 +97,13 @@ def verify_(
     if junit:
         check_file(junit)
     if self_test:
-        _check_self_test_alone(data, against, pack, merge, long)
+        _check_self_test_alone(data, clips, baseline, against, gates, pack, merge, out, long)
         _run_self_test(bundle, json, junit, quiet)
         return
     manifest = read_bundle(bundle).manifest
     size = manifest.preprocessing.size
-    if long is not None and all(engine.mode != "stream" for engine in manifest.engines):
-        raise UsageError(
-            "has no stream engine, so there are no long sequences to follow",
-            path=bundle,
-            remedy="Leave out --long, or compile with --mode both",
-        )
     _check_device_options(manifest.target, bundle, pack, merge, long)
-    if against is not None:
-        _check_against(bundle, against, baseline, pack, merge)
+    _check_pack_alone(pack, against, gates, json, junit)
     folder = out or pipeline.report_folder(bundle)
     check_folder(folder)
     if data is None:
@@ -129,7 +127,8 @@ def verify_(
             kit = f"python3 {plain(bundle.name)}/device/pkecho_device.py"
             console.print(f"Next, on the device: {kit} --pack {plain(pack.name)}", soft_wrap=True)
         return
-    limits = load_gates(gates) if gates else DEFAULT_LIMITS
+    usual = DEFAULT_LIMITS if against is None else AGAINST_LIMITS
+    limits = load_gates(gates) if gates else usual
     with Bars(quiet) as bars:
         result = pipeline.verify(
             bundle,
@@ -156,31 +155,34 @@ def _check_self_test_alone(*others: object) -> None:
     if any(other is not None for other in others):
         raise UsageError(
             "--self-test runs the golden vectors alone",
-            remedy="Leave out --data, --against, --pack, --merge and --long, or --self-test",
+            remedy="Leave out --self-test, or all but --json, --junit and --quiet",
         )
 
 
-def _check_against(
-    bundle: Path, against: Path, baseline: Path | None, pack: Path | None, merge: Path | None
-) -> None:
-    """UsageError where --against makes no sense."""
-    if baseline is not None or pack is not None or merge is not None:
+def _check_pack_alone(pack: Path | None, *others: object) -> None:
+    """UsageError where --pack, which measures nothing, comes with what asks for figures."""
+    if pack is not None and any(other is not None for other in others):
         raise UsageError(
-            "--against with --baseline, --pack or --merge",
-            remedy="Compare with another bundle, or with the baseline",
+            "--pack measures nothing",
+            remedy="Leave out --against, --gates, --json and --junit",
         )
-    if against.resolve() == bundle.resolve():
-        raise UsageError("is compared with itself", path=bundle, remedy="Name another bundle")
 
 
 def _run_self_test(bundle: Path, json: Path | None, junit: Path | None, quiet: bool) -> None:
     """Golden vectors of every mode; AccuracyGateFailed where one is off."""
-    from pkecho_edge.errors import AccuracyGateFailed
+    from pkecho_edge import targets
+    from pkecho_edge.errors import AccuracyGateFailed, EnvironmentMismatch
     from pkecho_edge.runtime import open_bundle
     from pkecho_edge.self_testing import self_test_document, self_test_table, self_test_xml
 
     with open_bundle(bundle) as engine:
         manifest = engine.bundle.manifest
+        if targets.get(manifest.target).capabilities.device_kit:
+            raise EnvironmentMismatch(
+                f"is for target {manifest.target}, whose engine a device builds and tests",
+                path=bundle,
+                remedy=f"Run there: python3 {bundle.name}/device/pkecho_device.py",
+            )
         document = self_test_document(manifest.bundle_id, engine.self_test(), manifest.golden)
     if not quiet:
         console.print(self_test_table(document))

@@ -66,7 +66,7 @@ def read_dicom(path: Path, *, regions: bool = True) -> TimedRecording:
 
     Returns:
         u8 frames [N, H, W] (luminance, full range), times from the cine module. Where the region's
-        scale cannot be trusted the spacing is None, and a note says why.
+        scale cannot be trusted the spacing is None, and `scale_problem` says why.
 
     Raises:
         RecordingError: no DICOM, not 2D ultrasound, without pixel data, compressed in a way that is
@@ -97,7 +97,9 @@ def read_dicom(path: Path, *, regions: bool = True) -> TimedRecording:
         frame_rate_hz=_rate(header.values) if steps is None else 1 / steps,
         spacing_mm=None if region is None else region.spacing_mm,
     )
-    return TimedRecording(recording, times, () if region is None else region.notes)
+    if region is None:
+        return TimedRecording(recording, times)
+    return TimedRecording(recording, times, region.notes, region.scale_problem)
 
 
 def _check_ultrasound(values: Values, path: Path) -> None:

@@ -28,6 +28,7 @@ from pkecho_edge.errors import RecordingError
 __all__ = ["PixelFormat", "jpeg_frames", "native_frames"]
 
 _UNDEFINED = 0xFFFFFFFF
+_JPEG_HEADERS = 1 << 16  # tables and comments of an image
 _ITEM = b"\xfe\xff\x00\xe0"
 _START, _END, _JFIF = b"\xff\xd8", b"\xff\xd9", b"JFIF\0"
 _REPLACE = "Replace it with an intact copy"
@@ -150,7 +151,7 @@ def jpeg_frames(
     decoder.thread_type = "NONE"
     # its own limit holds before it reserves memory; it pads sides to blocks
     decoder.options = {"max_pixels": str((form.rows + 64) * (form.columns + 64))}
-    for index, image in enumerate(_images(file)):
+    for index, image in enumerate(_images(file, form, path)):
         try:
             if not image.startswith(_START) or not image.rstrip(b"\0").endswith(_END):
                 raise ValueError("it is cut off")
@@ -168,26 +169,39 @@ def jpeg_frames(
         yield _jpeg_grey(frame, stored_as_rgb=form.photometric == "RGB" and _JFIF not in image[:64])
 
 
-def _images(file: BinaryIO) -> Iterator[bytes]:
-    """The JPEG images of encapsulated pixel data; the last may be cut off."""
+def _images(file: BinaryIO, form: PixelFormat, path: Path) -> Iterator[bytes]:
+    """The JPEG images of encapsulated pixel data; the last may be cut off.
+
+    Raises:
+        RecordingError: one of them takes more room than the picture it should be, uncompressed.
+    """
+    most = 4 * form.rows * form.columns + _JPEG_HEADERS
     image = bytearray()
-    for number, fragment in enumerate(_fragments(file)):
+    for number, length in enumerate(_items(file)):
         if not number:  # the offset table
+            file.seek(length, os.SEEK_CUR)
             continue
+        # asked for before anything of it is read
+        fragment = file.read(min(length, most + 1))
         if image and fragment.startswith(_START):
             yield bytes(image)
             image.clear()
+        if len(image) + length > most:
+            raise RecordingError(
+                f"an image in it takes more than {most} bytes, for {form.rows}x{form.columns}",
+                path=path,
+                remedy=_REPLACE,
+            )
         image += fragment
     if image:
         yield bytes(image)
 
 
-def _fragments(file: BinaryIO) -> Iterator[bytes]:
-    """The items' values up to the delimiter, or as far as the file goes."""
+def _items(file: BinaryIO) -> Iterator[int]:
+    """Lengths of the items up to the delimiter, or as far as the file goes."""
     end = _bytes_left(file) + file.tell()
     while len(head := file.read(8)) == 8 and head[:4] == _ITEM:
-        # no more than there is: asked for gigabytes, a read reserves them first
-        yield file.read(min(struct.unpack("<I", head[4:])[0], end - file.tell()))
+        yield min(struct.unpack("<I", head[4:])[0], end - file.tell())
 
 
 def _bytes_left(file: BinaryIO) -> int:

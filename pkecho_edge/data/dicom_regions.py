@@ -32,6 +32,7 @@ class TissueRegion:
         left, top, width, height: in pixels.
         spacing_mm: (row, column) of a pixel, None where the file does not say or cannot be right.
         notes: what is to be said of it, a sentence each.
+        scale_problem: why the file's scale is not believed, "" where it is.
     """
 
     left: int
@@ -40,6 +41,7 @@ class TissueRegion:
     height: int
     spacing_mm: tuple[float, float] | None
     notes: tuple[str, ...] = ()
+    scale_problem: str = ""
 
 
 def tissue_region(items: Sequence[Values], form: PixelFormat, path: Path) -> TissueRegion | None:
@@ -103,8 +105,7 @@ def _located(item: Values, form: PixelFormat, path: Path) -> TissueRegion:
             remedy=_WHOLE,
         )
     spacing_mm, problem = _scale(item, width, height)
-    notes = () if not problem else (f"no spacing: {problem}; areas and volumes are in pixels",)
-    return TissueRegion(left, top, width, height, spacing_mm, notes)
+    return TissueRegion(left, top, width, height, spacing_mm, scale_problem=problem)
 
 
 def _scale(item: Values, width: int, height: int) -> tuple[tuple[float, float] | None, str]:

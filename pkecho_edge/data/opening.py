@@ -41,6 +41,10 @@ def open_recording(
     _check_given(frame_rate_hz, spacing_mm)
     if not place.exists():
         raise RecordingError("no such file or folder", path=place, remedy="Check the path")
+    if not (place.is_dir() or place.is_file()):  # a pipe would be waited for
+        raise RecordingError(
+            "is neither a file nor a folder", path=place, remedy="Save it to a file first"
+        )
     try:
         timed = _read(place, regions)
         timed = _with_given(timed, frame_rate_hz, spacing_mm, place)

@@ -7,26 +7,39 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from pkecho_edge.bundle.layout import enclosing_bundle
 from pkecho_edge.errors import UsageError
 from pkecho_edge.files import scratch_folder
 
-__all__ = ["SUMMARY", "check_output", "output_folder"]
+__all__ = ["SUMMARY", "check_output", "default_output", "output_folder"]
 
 SUMMARY = "summary.json"
 _SCHEMA_START = b'{\n  "schema": "pkecho-edge/run/'
 
 
-def check_output(out: Path, source: Path, *, overwrite: bool) -> None:
+def default_output(source: Path) -> Path:
+    """NAME.run in the current folder, for a recording NAME.avi, or a folder NAME."""
+    return Path(f"{source.stem or source.resolve().name}.run")
+
+
+def check_output(out: Path, bundle: Path, source: Path, *, overwrite: bool) -> None:
     """Refuse, before any work is done, a folder that would not be written when it is done.
 
     Args:
         out: what is to be written.
-        source: the recording, which must survive.
+        bundle, source: what is run on what; both must survive.
         overwrite: whether an earlier run's folder may be replaced.
 
     Raises:
-        UsageError: it exists (with `overwrite`: and is not what a run wrote), or holds the source.
+        UsageError: it exists (with `overwrite`: and is not what a run wrote), lies in a bundle, or
+            holds the source or the bundle.
     """
+    if enclosing_bundle(out) is not None:
+        raise UsageError(
+            "lies in a bundle, which nothing but compile writes",
+            path=out,
+            remedy="Choose another place for it",
+        )
     if not os.path.lexists(out):
         return
     if not overwrite:
@@ -38,24 +51,30 @@ def check_output(out: Path, source: Path, *, overwrite: bool) -> None:
             path=out,
             remedy="Choose another --out",
         )
-    if source.resolve().is_relative_to(out.resolve()):
-        raise UsageError(
-            "holds the recording, so it is not replaced", path=out, remedy="Choose another --out"
-        )
+    for what, place in (("recording", source), ("bundle", bundle)):
+        if place.resolve().is_relative_to(out.resolve()):
+            raise UsageError(
+                f"holds the {what}, so it is not replaced", path=out, remedy="Choose another --out"
+            )
 
 
 @contextmanager
-def output_folder(out: Path) -> Iterator[Path]:
+def output_folder(out: Path, bundle: Path, source: Path, *, overwrite: bool) -> Iterator[Path]:
     """A new folder that takes the place of `out` when the block ends without an exception.
 
+    Args:
+        out, bundle, source, overwrite: as `check_output`, which is asked again at the end: another
+            run may have written there meanwhile.
+
     Raises:
-        UsageError: it cannot be written.
+        UsageError: it cannot be written, or as `check_output`.
     """
     try:
         with scratch_folder(out.absolute().parent, out.name) as scratch:
             folder = scratch / "new"
             folder.mkdir()
             yield folder
+            check_output(out, bundle, source, overwrite=overwrite)
             _move(folder, out.absolute(), scratch / "old")
     except OSError as error:
         reason = error.strerror or str(error)

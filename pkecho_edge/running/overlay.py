@@ -6,6 +6,8 @@ nothing is converted: only outlines have a colour.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -14,6 +16,7 @@ import av
 import numpy as np
 from av.codec import Codec
 from av.codec.codec import UnknownCodecError
+from av.error import FFmpegError
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
@@ -45,6 +48,7 @@ _MOST = 1280  # larger pictures are reduced to it
 _LINE, _CURVE, _MARGIN = 20, 44, 8
 _TICKS = 90_000  # per second, as MPEG has
 _ENCODERS = {"libx264": {"preset": "superfast", "crf": "20"}, "libopenh264": {}, "mpeg4": {}}
+_FAST = {"movflags": "+faststart"}  # a browser can begin before it has all
 _BLACK, _WHITE, _GREY, _NEUTRAL = 16, 235, 120, 128
 
 
@@ -105,7 +109,7 @@ def write_overlay(
     painter = _Painter(layout, found, beats)
     times = np.arange(len(frames)) / UNTIMED_HZ if timed.times_s is None else timed.times_s
     rate = timed.recording.frame_rate_hz or UNTIMED_HZ
-    with av.open(str(path), "w", format="mp4", options={"movflags": "+faststart"}) as container:
+    with _said_as_os_error(), av.open(str(path), "w", format="mp4", options=_FAST) as container:
         name = _encoder()
         stream = container.add_stream(
             name, rate=Fraction(rate).limit_denominator(1000), options=_ENCODERS[name]
@@ -121,6 +125,17 @@ def write_overlay(
             observer.advance()
         container.mux(stream.encode())
     observer.done(f"{len(frames)} frames, {layout.size[1]}x{layout.size[0]}, {name}")
+
+
+@contextmanager
+def _said_as_os_error() -> Iterator[None]:
+    """What FFmpeg cannot write is an error of writing; some of its errors are no OSError."""
+    try:
+        yield
+    except FFmpegError as error:
+        if isinstance(error, OSError):
+            raise
+        raise OSError(0, f"the video cannot be encoded: {error.strerror or error}") from error
 
 
 def _encoder() -> str:

@@ -90,7 +90,7 @@ def run_bundle(
     """
     began = time.perf_counter()
     observer = observer or SilentObserver()
-    check_output(out, source, overwrite=overwrite)
+    check_output(out, bundle, source, overwrite=overwrite)
     check_pillow()
     with open_bundle(bundle) as engine:
         _check_target(engine)
@@ -101,7 +101,7 @@ def run_bundle(
         observer.done(_described(timed))
         found = segment(engine, timed, observer)
         beats = _beats(timed, found)
-        with output_folder(out) as folder:
+        with output_folder(out, bundle, source, overwrite=overwrite) as folder:
             write_overlay(folder / "overlay.mp4", timed, found, beats, observer)
             write_sheet(folder / "sheet.png", timed, found, beats, _titles(timed, found, beats))
             (folder / "frames.csv").write_text(frames_csv(found, beats), encoding="utf-8")
@@ -173,8 +173,15 @@ def _notes(timed: TimedRecording, found: Segmentation) -> list[str]:
         notes.append("frames are unevenly spaced in time; times are those of the file")
     restarts = [f.index for f in found.figures if f.restarted and f.index]
     if restarts:
-        notes.append(f"the window began anew at frames {', '.join(map(str, restarts[:8]))}")
-    if timed.recording.spacing_mm is None and not timed.notes:
+        more = f" and {len(restarts) - 8} more" if len(restarts) > 8 else ""
+        shown = ", ".join(map(str, restarts[:8]))
+        notes.append(f"the window began anew at frames {shown}{more}")
+    spacing_mm, problem = timed.recording.spacing_mm, timed.scale_problem
+    if spacing_mm is not None and problem:
+        notes.append(f"the spacing is the one given; the file's own is not believed: {problem}")
+    elif problem:
+        notes.append(f"no spacing: {problem}; areas and volumes are in pixels")
+    elif spacing_mm is None:
         notes.append("no spacing: volumes are in cubic pixels, and EF takes pixels to be square")
     return notes
 

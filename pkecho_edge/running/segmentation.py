@@ -41,7 +41,7 @@ class FrameFigures:
         area_px: of the mask, 0 for an empty one.
         area_cm2, long_axis_mm: None without a spacing; 0 for an empty mask.
         flags: of FRAME_FLAGS, in their order.
-        restarted: why a window began here, "" where it did not; of the stream engine alone.
+        restarted: why a window began here, "" where it did not; of the clip engine gaps alone.
         latency_ms: wall time of the frame; of the clip engine its share of the window's.
     """
 
@@ -70,9 +70,6 @@ class PackedMasks:
     def __init__(self, shape: tuple[int, int, int]) -> None:
         self._shape = shape[1:]
         self._bits = np.zeros((shape[0], -(-shape[1] * shape[2] // 8)), dtype=np.uint8)
-
-    def __len__(self) -> int:
-        return len(self._bits)
 
     def __getitem__(self, index: int) -> NDArray[np.bool_]:
         height, width = self._shape
@@ -145,23 +142,39 @@ def segment(engine: Engine, timed: TimedRecording, observer: Observer) -> Segmen
     return result
 
 
+def _longest_gap_s(timed: TimedRecording) -> float:
+    """Frames further apart do not belong to one window, nor to one beat."""
+    times = timed.times_s
+    if times is None or len(times) < 2:
+        return _LONGEST_GAP_S
+    # a recording of two frames a second has no gaps
+    return max(_LONGEST_GAP_S, 3 * float(np.median(np.diff(times))))
+
+
 def _by_stream(engine: Engine, timed: TimedRecording) -> Iterator[_Found]:
     times = timed.times_s
-    longest_gap_s = _LONGEST_GAP_S
-    if times is not None and len(times) > 1:  # a recording of two frames a second has no gaps
-        longest_gap_s = max(_LONGEST_GAP_S, 3 * float(np.median(np.diff(times))))
-    with engine.stream(max_gap_s=longest_gap_s) as stream:
+    with engine.stream(max_gap_s=_longest_gap_s(timed)) as stream:
         for index, frame in enumerate(timed.recording.frames):
             result = stream.push(frame, None if times is None else float(times[index]))
             yield _Found(result.mask, result.warming_up, result.restarted, result.latency_ms)
 
 
 def _by_clip(engine: Engine, timed: TimedRecording) -> Iterator[_Found]:
-    """One window after the other; the last one goes back so far that it is full.
+    """One window after the other; the last one of each piece goes back so far that it is full.
 
-    Of fewer than T frames the last one is repeated, and all of them are warming up.
+    A piece ends where there is a gap. Of fewer than T frames the last one is repeated, and all of
+    them are warming up.
     """
-    frames = timed.recording.frames
+    frames, times = timed.recording.frames, timed.times_s
+    gaps: list[int] = []
+    if times is not None:
+        gaps = (np.flatnonzero(np.diff(times) > _longest_gap_s(timed)) + 1).tolist()
+    for number, piece in enumerate(np.split(frames, gaps)):
+        yield from _piece_by_clip(engine, piece, "gap" if number else "")
+
+
+def _piece_by_clip(engine: Engine, frames: NDArray[np.uint8], restarted: str) -> Iterator[_Found]:
+    """The windows of frames u8 [N, H, W] without a gap, N >= 1; why they began there."""
     length = engine.bundle.manifest.window.length
     count, size = len(frames), (frames.shape[1], frames.shape[2])
     for start in range(0, count, length):
@@ -173,8 +186,8 @@ def _by_clip(engine: Engine, timed: TimedRecording) -> Iterator[_Found]:
         began = time.perf_counter()
         masks = resize_masks(engine.clip(window).masks, size)
         latency_ms = 1000 * (time.perf_counter() - began) / length
-        for mask in masks[start - first : length - lacking]:
-            yield _Found(mask, bool(lacking), "", latency_ms)
+        for number, mask in enumerate(masks[start - first : length - lacking], start):
+            yield _Found(mask, bool(lacking), "" if number else restarted, latency_ms)
 
 
 def _figures(index: int, found: _Found, timed: TimedRecording) -> FrameFigures:

@@ -17,8 +17,9 @@ from pkecho_edge.verify.scores import ClipRow
 __all__ = ["EF_CATEGORY_RULE", "THRESHOLDS", "EfCategory", "ef_categories"]
 
 THRESHOLDS = (35, 40, 50)
-"""Percent: implantable defibrillators are considered at 35 and below, and heart failure is called
-reduced up to 40 and mildly reduced below 50 (ESC guidelines on heart failure, 2021)."""
+"""Percent: implantable defibrillators are considered up to 35, and heart failure is called reduced
+up to 40 and mildly reduced below 50 (ESC guidelines on heart failure, 2021). One rule for all:
+smaller than. A measured EF is hardly ever the threshold itself."""
 
 EF_CATEGORY_RULE = (
     "one EF per patient, the mean of the clips that have one on both sides; below means smaller "

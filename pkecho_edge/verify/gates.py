@@ -30,9 +30,9 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-__all__ = ["AT_LEAST", "DEFAULT_LIMITS", "LIVE_GATES", "MIN_PATIENTS", "OPTIONAL_LIMITS", "UNITS"]
-__all__ += ["Gate", "Verdict", "check_gates", "evaluate_gates", "exit_code", "limits_of_mode"]
-__all__ += ["load_gates", "verdict"]
+__all__ = ["AGAINST_LIMITS", "AT_LEAST", "DEFAULT_LIMITS", "LIVE_GATES", "MIN_PATIENTS"]
+__all__ += ["OPTIONAL_LIMITS", "UNITS", "Gate", "Verdict", "check_gates", "evaluate_gates"]
+__all__ += ["exit_code", "limits_of_mode", "load_gates", "verdict"]
 
 Verdict: TypeAlias = Literal["pass", "fail", "incomplete"]
 
@@ -48,6 +48,10 @@ DEFAULT_LIMITS: Mapping[str, float] = {
 Overlap, border and volume fail in different ways: a stray speck costs no DSC, a ventricle cut short
 no HD95 to speak of, and both may leave EF alone. So none stands for the others.
 """
+
+AGAINST_LIMITS: Mapping[str, float] = {**DEFAULT_LIMITS, "speedup": 0.9}
+"""Where another bundle stands for the baseline: two engines may well be equally fast, and a tenth
+is what a quiet machine may be off."""
 
 OPTIONAL_LIMITS = ("agreement_dsc", "pixel_disagreement", "flicker", "ed_es_shift")
 """Gates that exist only where a gates file names them, each on a mean: DSC of the engine against

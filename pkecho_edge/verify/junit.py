@@ -32,6 +32,7 @@ def junit_xml(document: Document) -> str:
         "bundle_id": document["lineage"].get("bundle_id"),
         "manifest_sha256": document["lineage"].get("manifest_sha256"),
         "data": document["lineage"].get("data"),
+        "against": document["lineage"].get("against", {}).get("bundle_id"),
     }
     return cases_xml("pkecho-edge verify", cases, facts, created=document["created"])
 

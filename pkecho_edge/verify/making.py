@@ -10,6 +10,9 @@ from pkecho_edge.verify.words import NONE, Document, number
 __all__ = ["making_words"]
 
 
+_MOST = 1e15
+
+
 def making_words(lineage: Document) -> list[tuple[str, str]]:
     """(what, how) of network, pruning, quantization, calibration and precision.
 
@@ -38,10 +41,10 @@ def _network(configuration: Document) -> str:
     network, sizes = (_mapping(configuration.get(name)) for name in ("network", "model"))
     told = [str(network["backbone"])] if "backbone" in network else []
     for name, scale, unit in (("parameters", 1e6, "M parameters"), ("gmacs", 1, "GMACs a clip")):
-        if isinstance(value := sizes.get(name), int | float):
-            before = sizes.get(f"baseline_{name}")
-            of = f" of {number(before / scale)}" if isinstance(before, int | float) else ""
-            told.append(f"{number(value / scale)}{of} {unit}")
+        if (value := _amount(sizes.get(name), scale)) is not None:
+            before = _amount(sizes.get(f"baseline_{name}"), scale)
+            of = "" if before is None else f" of {number(before)}"
+            told.append(f"{number(value)}{of} {unit}")
     return ", ".join(told)
 
 
@@ -78,6 +81,13 @@ def _listed(facts: Document) -> str:
         for name, value in facts.items()
         if isinstance(value, str | int | float) and not isinstance(value, bool)
     )
+
+
+def _amount(value: Any, scale: float) -> float | None:
+    """A number in units of `scale`; None for anything that is none, or of no use."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return None
+    return value / scale if abs(value) < _MOST else None  # false for nan, too
 
 
 def _mapping(value: Any) -> Document:

@@ -17,7 +17,8 @@ __all__ = ["NON_INFERIORITY_RULE", "NonInferiority", "non_inferiority"]
 
 NON_INFERIORITY_RULE = (
     "shown where the interval's end at which the engine is worse lies below the margin: one-sided, "
-    "2.5 %; the margin is the gate's limit. EF: by how much the engine is farther from the truth"
+    "2.5 %; the margin is the gate's limit. EF: by how much the engine is farther from the truth. "
+    "Not shown where the engine alone has no mask or no EF"
 )
 
 
@@ -30,7 +31,8 @@ class NonInferiority:
         loss: how much worse the engine is on average, below 0 better; worst_end: end of the 95 %
             interval at which it is worse. nan without truth.
         n_clips, n_patients: that count.
-        shown: None where there are too few patients for an interval.
+        shown: None where there are too few patients for an interval; False where the engine alone
+            has no mask on a frame (HD95) or no EF.
     """
 
     metric: str
@@ -55,10 +57,16 @@ def non_inferiority(
     drift, rows = accuracy.drift, accuracy.rows
     further = [abs(r.ef_engine - r.ef_truth) - abs(r.ef_baseline - r.ef_truth) for r in rows]
     ef = summarize(rows, further, "points", "highest")
+    # what only the engine cannot give is a loss that no mean over the others shows
+    border_lost = any(row.empty_engine > row.empty_baseline for row in rows)
+    ef_lost = bool(accuracy.n_ef_lost)
     found = (
-        ("dsc", "dsc_drift", drift.dsc, drift.dsc.mean, drift.dsc.high),
-        ("hd95", "hd95_drift", drift.hd95_px, -drift.hd95_px.mean, drift.hd95_px_worse_end),
-        ("ef_error", "ef_drift", ef, ef.mean, ef.high),
+        ("dsc", "dsc_drift", drift.dsc, drift.dsc.mean, drift.dsc.high, False),
+        (
+            *("hd95", "hd95_drift", drift.hd95_px, 0.0 - drift.hd95_px.mean),
+            *(drift.hd95_px_worse_end, border_lost),
+        ),
+        ("ef_error", "ef_drift", ef, ef.mean, ef.high, ef_lost),
     )
     return tuple(
         NonInferiority(
@@ -69,9 +77,9 @@ def non_inferiority(
             worst_end=end,
             n_clips=summary.n_clips,
             n_patients=summary.n_patients,
-            shown=_shown(end, limits[gate], summary.n_patients),
+            shown=False if lost else _shown(end, limits[gate], summary.n_patients),
         )
-        for metric, gate, summary, loss, end in found
+        for metric, gate, summary, loss, end, lost in found
     )
 
 

@@ -66,7 +66,7 @@ def document_table(document: Document) -> RenderableType:
                 parts.append(_live_table(name, live))
                 parts.append(Text(f"ED and ES shift: {beat_words(live)}"))
         if mode["speed"] is not None:
-            parts.append(_speed_table(name, mode["speed"], gates.get("speedup")))
+            parts.append(_speed_table(name, mode["speed"], gates.get("speedup"), document))
             parts.append(Text(memory_words(mode["speed"]), style="dim"))
     parts += [_gate_line(gate) for gate in document["gates"] if gate["pass"] is not True]
     parts += [Text(f"warning: {warning}", style="yellow") for warning in document["warnings"]]
@@ -135,9 +135,9 @@ def _live_table(name: str, live: Document) -> Table:
     return table
 
 
-def _speed_table(name: str, speed: Document, gate: Document | None) -> Table:
+def _speed_table(name: str, speed: Document, gate: Document | None, document: Document) -> Table:
     """Rows baseline and engine, then the speedup and its gate."""
-    table = _table(f"{name}: speed, {call_words(name, speed)}")
+    table = _table(f"{name}: speed, {call_words(name, speed, document['lineage'])}")
     table.add_column("", no_wrap=True)
     for header in ("frames/s", "p50 (ms)", "p95 (ms)", "p99 (ms)", "cv (%)", "calls"):
         table.add_column(header, justify="right", no_wrap=True)

@@ -80,10 +80,11 @@ def data_words(mode: str, data: Document) -> str:
     return f"{words} ({details})" if details else words
 
 
-def call_words(mode: str, speed: Document) -> str:
-    """What is timed, for example "10 frames per call"."""
+def call_words(mode: str, speed: Document, lineage: Document) -> str:
+    """What is timed, for example "10 frames per call"; another bundle's stream is pushed, too."""
     if mode == "stream":
-        return "one result per new frame (baseline: whole window)"
+        whole = "" if "against" in lineage else " (baseline: whole window)"
+        return f"one result per new frame{whole}"
     return f"{speed['frames_per_call']} frames per call"
 
 

@@ -80,6 +80,7 @@ def test_an_option_is_refused(refuses: Refuses, command: str, code: int, says: s
         ("--against absent.pkb", 2, "absent.pkb: is not a bundle folder"),
         ("--against heart.pkb --baseline network.safetensors", 2, "--against with --baseline"),
         ("--self-test --data data", 2, "--self-test runs the golden vectors alone"),
+        ("--self-test --gates gates.toml", 2, "--self-test runs the golden vectors alone"),
         ("--junit heart.pkb/gates.xml", 2, "lies in a bundle"),
     ],
     ids=[
@@ -87,6 +88,7 @@ def test_an_option_is_refused(refuses: Refuses, command: str, code: int, says: s
         "verify against no bundle",
         "verify against bundle and baseline",
         "self-test with data",
+        "self-test with gates",
         "JUnit file into a bundle",
     ],
 )

@@ -18,6 +18,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+from av.error import PatchWelcomeError
 from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 from PIL import Image
@@ -25,6 +26,7 @@ from PIL import Image
 from pkecho_edge.cli.run import parse_spacing
 from pkecho_edge.data.video import write_mjpg_avi
 from pkecho_edge.errors import UsageError
+from pkecho_edge.running import overlay
 from pkecho_edge.running import run as running
 from pkecho_edge.targets.openvino_cpu import OpenVinoCpu
 
@@ -134,6 +136,12 @@ def test_a_scale_that_is_not_believed_is_said(
 
     assert outcome.code == 0
     assert "note: no spacing: the region's pixels measure 0.05 by 0 cm" in outcome.out
+
+    given = typed("run heart.pkb echo.dcm --spacing 0.5 --out given.run")
+
+    assert given.code == 0
+    assert "no spacing" not in given.out
+    assert "note: the spacing is the one given; the file's own is not believed" in given.out
 
 
 def test_a_folder_of_images(world: Path, pictures: NDArray[np.uint8], typed: Type) -> None:
@@ -366,6 +374,54 @@ def test_a_folder_that_holds_the_recording(scan: Path, refuses: Refuses, typed: 
         "holds the recording",
         case="run --overwrite of the recording's folder",
     )
+
+
+def test_a_folder_that_holds_the_bundle(scan: Path, refuses: Refuses, typed: Type) -> None:
+    typed(f"{RUN} --quiet")
+    shutil.copytree(scan.parent / "heart.pkb", scan.parent / "heart.run" / "heart.pkb")
+
+    refuses(
+        "run heart.run/heart.pkb heart.avi --out heart.run --overwrite",
+        2,
+        "holds the bundle",
+        case="run --overwrite of the bundle's folder",
+    )
+
+
+def test_a_folder_that_appeared_meanwhile_is_not_replaced(
+    scan: Path, typed: Type, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, real = scan.parent / "heart.run", running.write_sheet
+
+    def slow(*arguments: Any) -> None:
+        real(*arguments)
+        out.mkdir()
+        (out / "precious.txt").write_text("of somebody else")
+
+    monkeypatch.setattr(running, "write_sheet", slow)
+
+    outcome = typed(RUN)
+
+    assert outcome.code == 2
+    assert "heart.run: exists" in outcome.err
+    assert (out / "precious.txt").read_text() == "of somebody else"
+
+
+def test_a_pipe_as_recording(world: Path, refuses: Refuses) -> None:
+    os.mkfifo(world / "pipe.avi")
+
+    refuses("run heart.pkb pipe.avi", 7, "neither a file nor a folder", case="run on a pipe")
+
+
+def test_a_video_that_cannot_be_encoded(
+    scan: Path, refuses: Refuses, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*arguments: Any) -> None:
+        raise PatchWelcomeError(1, "not written by anybody yet")
+
+    monkeypatch.setattr(overlay._Painter, "paint", broken)
+
+    refuses(RUN, 2, "the video cannot be encoded: not written", case="run into no video")
 
 
 def test_into_a_bundle(scan: Path, refuses: Refuses) -> None:

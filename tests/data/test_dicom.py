@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import sys
+import tracemalloc
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -341,9 +342,41 @@ def test_a_scale_that_cannot_be_right_is_left_out_and_said(
     timed = read_dicom(write(grey, regions=[dicom_files.region(0, 0, 63, 47, **values)]))
 
     assert timed.recording.spacing_mm is None
-    (note,) = timed.notes
-    assert says in note
-    assert "in pixels" in note
+    assert says in timed.scale_problem
+    assert timed.notes == ()
+
+
+def test_an_image_larger_than_any_picture_is_not_read(
+    write: Write, grey: NDArray[np.uint8], tmp_path: Path, dicom_files: ModuleType
+) -> None:
+    path = write(grey, syntax=dicom_files.JPEG)
+    data = path.read_bytes()
+    item = data.index(b"\xff\xd8\xff") - 8  # the first image's item
+    huge = tmp_path / "huge.dcm"
+    with huge.open("wb") as file:
+        file.write(data[:item] + b"\xfe\xff\x00\xe0" + (600 << 20).to_bytes(4, "little"))
+        file.write(b"\xff\xd8\xff")
+        file.truncate(item + 8 + (600 << 20))  # sparse: it takes no room
+
+    tracemalloc.start()
+    try:
+        with pytest.raises(RecordingError, match="an image in it takes more than"):
+            read_dicom(huge)
+        assert tracemalloc.get_traced_memory()[1] < 64 << 20
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    "steps_ms", [[0, 30, 30, 3e7, 30], [0, 1e-6, 1e-6, 1e-6, 1e-6], [0, 3e6, 3e6, 3e6, 8.6e7]]
+)
+def test_times_of_no_scan_are_refused(
+    write: Write, grey: NDArray[np.uint8], steps_ms: list[float]
+) -> None:
+    path = write(grey, FrameTimeVector=steps_ms)
+
+    with pytest.raises(RecordingError, match="steps that no scanner takes"):
+        read_dicom(path)
 
 
 # What is refused

@@ -110,6 +110,22 @@ def test_the_clip_engine_goes_in_windows(make_timed: MakeTimed, engine: Any, cou
     np.testing.assert_array_equal(bright.windows[-1], timed.recording.frames[-10:])
 
 
+def test_no_window_of_the_clip_engine_reaches_across_a_gap(
+    make_timed: MakeTimed, engine: Any
+) -> None:
+    times = np.arange(36) / 40 + np.where(np.arange(36) < 23, 0, 1.0)
+    timed, bright = make_timed(36, times_s=times), engine("clip")
+
+    found = segment(bright, timed, SilentObserver())
+
+    assert [(f.index, f.restarted) for f in found.figures if f.restarted] == [(23, "gap")]
+    frames = timed.recording.frames
+    for window, first in zip(bright.windows, [0, 10, 13, 23, 26], strict=True):
+        np.testing.assert_array_equal(window, frames[first : first + 10])
+    for index, frame in enumerate(frames):
+        np.testing.assert_array_equal(found.masks[index], frame > 100)
+
+
 def test_fewer_frames_than_a_window_are_warming_up(make_timed: MakeTimed, engine: Any) -> None:
     timed, bright = make_timed(4), engine("clip")
 

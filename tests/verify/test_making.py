@@ -38,6 +38,13 @@ def test_nothing_pruned_and_nothing_restored_are_said() -> None:
     assert (found["pruned"], found["layers left in float"]) == ("not pruned", "none")
 
 
+@pytest.mark.parametrize("strange", [True, float("nan"), 10**400, -(10**400), "8", None])
+def test_what_is_no_amount_is_left_out(strange: object) -> None:
+    found = making_words({"configuration": {"model": {"gmacs": strange}}})
+
+    assert found == []
+
+
 @pytest.mark.parametrize("configuration", [None, 3, [], "x", {}])
 def test_without_a_configuration_there_is_nothing_to_say(configuration: object) -> None:
     assert making_words({"configuration": configuration}) == []
@@ -45,5 +52,5 @@ def test_without_a_configuration_there_is_nothing_to_say(configuration: object) 
 
 @pytest.mark.parametrize("part", list(CONFIGURATION))
 def test_parts_of_any_kind_are_no_error(part: str) -> None:
-    for strange in (None, 3, "x", [1], {"x": [1]}, {"gmacs": "many"}):
+    for strange in (None, 3, "x", [1], {"x": [1]}, {"gmacs": "many"}, {"parameters": 10**400}):
         making_words({"configuration": {**CONFIGURATION, part: strange}})

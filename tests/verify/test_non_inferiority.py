@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -65,3 +66,21 @@ def test_three_patients_or_no_truth_show_nothing(
         accuracy = measure_accuracy(baseline, baseline, clips)  # type: ignore[arg-type] # a fixture
         found = non_inferiority(accuracy, DEFAULT_LIMITS)
         assert [(each.shown, each.n_patients) for each in found] == [(None, counted)] * 3
+
+
+def test_what_the_engine_alone_cannot_give_is_not_shown(unchanged: AccuracyResult) -> None:
+    lost = [replace(row, ef_engine=float("nan")) for row in unchanged.rows[:1]]
+    blind = [replace(row, empty_engine=1) for row in unchanged.rows[:1]]
+    others = list(unchanged.rows[1:])
+
+    without_ef = non_inferiority(summarize_rows([*lost, *others]), DEFAULT_LIMITS)
+    without_mask = non_inferiority(summarize_rows([*blind, *others]), DEFAULT_LIMITS)
+
+    assert [each.shown for each in without_ef] == [True, True, False]
+    assert [each.shown for each in without_mask] == [True, False, True]
+
+
+def test_no_loss_is_not_written_as_minus_nothing(unchanged: AccuracyResult) -> None:
+    hd95 = non_inferiority(unchanged, DEFAULT_LIMITS)[1]
+
+    assert math.copysign(1, hd95.loss) == 1
