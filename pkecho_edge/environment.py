@@ -33,6 +33,8 @@ _PACKAGES: Mapping[str, tuple[str, str]] = {
     "onnxscript": ("compile", "export"),
     "av": ("data", "videos"),
     "nibabel": ("data", "CAMUS"),
+    "pydicom": ("data", "DICOM recordings"),
+    "pillow": ("data", "pictures"),
     "scipy": ("data", "phantoms, surface distances"),
     "jinja2": ("report", "report.html"),
     "matplotlib": ("report", "curves and pictures"),
@@ -78,7 +80,7 @@ MAIN: tuple[str, ...] = (
 )
 """What the main commands need: demo, compile, verify, prune, tune, train."""
 
-_RUNS = ("numpy", "openvino", "av", "scipy")
+_RUNS = ("numpy", "openvino", "av", "scipy", "pillow")
 _LEARNS = ("numpy", "torch", "safetensors", "av", "nibabel", "scipy")
 _BUILDS = ("g++", "cmake", "make", "pkg-config", "libsodium", "openvino")
 _COMMANDS: Mapping[str, tuple[str, ...]] = {

@@ -144,6 +144,20 @@ def test_a_package_that_a_main_command_needs(
     assert json.loads((tmp_path / "d.json").read_text())["missing"] == ["torch-pruning", "scipy"]
 
 
+def test_without_pictures_a_recording_cannot_be_run(
+    typed: Type, without: Callable[..., None]
+) -> None:
+    without("pillow", "pydicom")
+
+    outcome = typed("doctor")
+
+    assert outcome.code == 0, outcome.err
+    assert re.search(r"not here run\n +missing: pillow\n", outcome.out)
+    for name, purpose in (("pillow", "pictures"), ("pydicom", "DICOM recordings")):
+        line = rf"missing  {name} +{purpose}\n +pip install 'pkecho-edge\[data\]'\n"
+        assert re.search(line, outcome.out)
+
+
 def test_a_package_that_none_of_them_needs(typed: Type, without: Callable[..., None]) -> None:
     without("nncf", "cryptography")
 
