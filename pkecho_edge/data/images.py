@@ -21,7 +21,7 @@ from pkecho_edge.errors import MissingDependency, RecordingError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["IMAGE_SUFFIXES", "read_images"]
+__all__ = ["IMAGE_SUFFIXES", "image_names", "read_images"]
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 _EIGHT_BITS = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
@@ -58,6 +58,15 @@ def read_images(place: Path) -> NDArray[np.uint8]:
             )
         frames[index] = picture
     return frames
+
+
+def image_names(place: Path) -> list[str]:
+    """The names of the files whose pictures `read_images` gives, in its order.
+
+    Raises:
+        RecordingError: no image there.
+    """
+    return [path.name for path in _files(place)]
 
 
 def _files(place: Path) -> list[Path]:

@@ -19,6 +19,7 @@ from pkecho_edge.errors import EnvironmentMismatch, MissingDependency, PkechoEdg
 from pkecho_edge.runtime.window import stream_runner
 from pkecho_edge.targets.base import CompileOptions, Engine, Session, Target, TensorSpec
 
+EXAMPLES = Path(__file__).resolve().parents[2] / "docs/examples"
 OPTIONS = CompileOptions(threads=1)
 CLOSE = 1e-3
 """Largest accepted difference of FP32 engines over the largest logit; another order of summation
@@ -31,13 +32,17 @@ INT8_PIXELS = 0.001
 """Largest accepted share of pixels whose logit changes its sign."""
 
 
-@pytest.fixture(scope="module", params=targets.names())
-def target(request: pytest.FixtureRequest) -> Target:
-    """Every registered target that this machine can run."""
-    found = targets.get(request.param)
-    if command := found.missing():
-        pytest.skip(f"not installed; {command}")
-    return found
+@pytest.fixture(scope="module", params=(*targets.names(), "onnxruntime-ahead"))
+def target(request: pytest.FixtureRequest) -> Iterator[Target]:
+    """Every registered target that this machine can run, and the example of the documents."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param not in targets.names():
+            patch.syspath_prepend(EXAMPLES)
+            patch.setitem(targets.REGISTRY, request.param, "onnxruntime_ahead:OnnxRuntimeAhead")
+        found = targets.get(request.param)
+        if command := found.missing():
+            pytest.skip(f"not installed; {command}")
+        yield found
 
 
 @pytest.fixture(scope="module")
