@@ -19,10 +19,12 @@ from typing import Any
 
 import typer
 
-from pkecho_edge.cli.main import app
+from pkecho_edge.cli.verbs import VERBS, build_app
 
 PAGE = Path(__file__).with_name("cli.md")
 COMMAND = "python docs/make_cli_reference.py"
+
+APP = build_app(*VERBS)
 
 BAR = "\\|"
 """A | that does not end a cell."""
@@ -84,7 +86,7 @@ class Verb:
         return " ".join([*words, "[OPTIONS]"])
 
 
-def verbs(of: typer.Typer = app, before: str = "") -> Iterator[Verb]:
+def verbs(of: typer.Typer = APP, before: str = "") -> Iterator[Verb]:
     """Every verb and sub-verb, by name."""
     found: dict[str, Callable[[], Iterator[Verb]]] = {}
     for info in of.registered_commands:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import typer
 
-from pkecho_edge.cli.main import app
+from pkecho_edge.cli.verbs import VERBS, build_app
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
@@ -62,7 +62,7 @@ def test_the_reference_has_every_command_and_option_that_is_parsed(maker: Module
 @functools.cache
 def program() -> Any:
     """The program as typer has built it: click's class or typer's copy."""
-    return typer.main.get_command(app)
+    return typer.main.get_command(build_app(*VERBS))
 
 
 def commands(of: Any = None, before: str = "") -> Iterator[tuple[str, Any]]:

@@ -9,37 +9,13 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import ModuleType
-from typing import Annotated, NoReturn
+from typing import NoReturn
 
-import typer
-
-from pkecho_edge.cli import (
-    ablate,
-    bench,
-    calibrate,
-    compile,
-    data,
-    demo,
-    doctor,
-    evaluate,
-    firmware,
-    init,
-    inspect,
-    keygen,
-    phantom,
-    prune,
-    quantize,
-    run,
-    sign,
-    targets,
-    train,
-    tune,
-    verify,
-)
 from pkecho_edge.cli.console import debugging, errors, plain
+from pkecho_edge.cli.verbs import build_app
 from pkecho_edge.errors import EnvironmentMismatch, MissingDependency, PkechoEdgeError
 
-__all__ = ["app", "main"]
+__all__ = ["main"]
 
 _INTERRUPTED, _TERMINATED = 130, 143
 
@@ -69,60 +45,17 @@ def _termination() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-app = typer.Typer(
-    name="pkecho-edge",
-    help="From a trained echocardiography segmentation network to a verified INT8 engine.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
-app.command("demo")(demo.demo)
-app.command("init")(init.init)
-app.command("compile")(compile.compile_command)
-app.command("verify")(verify.verify_)
-app.command("prune")(prune.prune_command)
-app.command("tune")(tune.tune_command)
-app.command("calibrate")(calibrate.calibrate)
-app.command("quantize")(quantize.quantize)
-app.command("evaluate")(evaluate.evaluate_)
-app.command("train")(train.train_)
-app.command("ablate")(ablate.ablate)
-app.command("phantom")(phantom.phantom)
-app.add_typer(data.app, name="data")
-app.add_typer(bench.app, name="bench")
-app.command("run")(run.run)
-app.command("inspect")(inspect.inspect_)
-app.command("keygen")(keygen.keygen)
-app.command("sign")(sign.sign)
-app.add_typer(firmware.app, name="firmware")
-app.command("targets")(targets.targets_)
-app.command("doctor")(doctor.doctor)
-
-
-def _show_version(value: bool) -> None:
-    if value:
-        from pkecho_edge import __version__
-
-        typer.echo(f"pkecho-edge {__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def _root(
-    version: Annotated[
-        bool,
-        typer.Option("--version", help="Show the version.", is_eager=True, callback=_show_version),
-    ] = False,
-) -> None:
-    pass
-
-
 def _spare_markdown() -> None:
     """typer's help loads rich.markdown, a third of its time, for a mode that is not used here."""
     if len(sys.argv) < 2 or "--help" in sys.argv:
         stand_in = ModuleType("rich.markdown")
         stand_in.Markdown = None  # type: ignore[attr-defined] # only ever imported
         sys.modules.setdefault("rich.markdown", stand_in)
+
+
+def _typed() -> list[str]:
+    """The verb that was typed: the first word, for what may stand before it takes no value."""
+    return [word for word in sys.argv[1:] if not word.startswith("-")][:1]
 
 
 def main() -> None:
@@ -134,7 +67,7 @@ def main() -> None:
     try:
         with _termination():
             # standalone, typer would explain its own errors, in a box of several lines
-            code = app(prog_name="pkecho-edge", standalone_mode=False)
+            code = build_app(*_typed())(prog_name="pkecho-edge", standalone_mode=False)
     except PkechoEdgeError as error:
         _explain(_pointed(str(error), error.exit_code))
         sys.exit(error.exit_code)

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from pkecho_edge.bench import roofline
 from pkecho_edge.bench.engines import bench_clips
 from pkecho_edge.bench.turns import take_turns
-from pkecho_edge.cli.main import app
+from pkecho_edge.cli.verbs import build_app
 from pkecho_edge.data.clip import Clip
 
 PROMISED = {"engine", "mode", "backbone", "size", "precision", "fps", "latency_ms_p50"} | {
@@ -62,7 +62,7 @@ def bench(tmp_path: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> 
     def run(name: str, *options: str) -> tuple[str, dict[str, Any]]:
         file = tmp_path / "figures.json"
         line = ["bench", name, *options, "--json", str(file), str(checkpoint)]
-        outcome = CliRunner().invoke(app, line, catch_exceptions=False)
+        outcome = CliRunner().invoke(build_app("bench"), line, catch_exceptions=False)
         assert outcome.exit_code == 0, outcome.output
         return outcome.output, json.loads(file.read_text())
 
@@ -179,7 +179,7 @@ def on_bundle(bundle: Path, folder: Path, *line: str) -> dict[str, Any]:
     """Run a benchmark that takes a bundle; its JSON."""
     file = folder / "figures.json"
     command = ["bench", *line, str(bundle), "--json", str(file)]
-    outcome = CliRunner().invoke(app, command, catch_exceptions=False)
+    outcome = CliRunner().invoke(build_app("bench"), command, catch_exceptions=False)
     assert outcome.exit_code == 0, outcome.output
     document: dict[str, Any] = json.loads(file.read_text())
     return document
@@ -205,6 +205,6 @@ def test_bad_options_are_refused_before_any_work(line: str, says: str) -> None:
     from pkecho_edge.errors import UsageError
 
     with pytest.raises(UsageError, match=says) as refusal:
-        CliRunner().invoke(app, ["bench", *line.split()], catch_exceptions=False)
+        CliRunner().invoke(build_app("bench"), ["bench", *line.split()], catch_exceptions=False)
 
     assert refusal.value.remedy

@@ -6,12 +6,16 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
+import typer.main
 
 from pkecho_edge import measuring
+from pkecho_edge.cli.verbs import VERBS, build_app
 
 Refuses = Callable[..., str]
 Type = Callable[[str], Any]
@@ -145,3 +149,39 @@ def test_help_loads_nothing_that_it_does_not_show() -> None:
     assert "typer.rich_utils" in loaded
     assert {"markdown_it", "numpy"}.isdisjoint(loaded)
     assert "compile" in done.stdout
+
+
+def test_the_list_of_verbs_says_what_each_verb_says_of_itself() -> None:
+    for name, verb in VERBS.items():
+        listed = typer.main.get_command(build_app()).commands[name]
+        found = getattr(import_module(f"pkecho_edge.cli.{verb.module}"), verb.attribute)
+        told = found.info.help if isinstance(found, typer.Typer) else found.__doc__
+        assert verb.summary == " ".join(told.partition("\n\n")[0].split()), name
+        assert listed.help == verb.summary
+
+
+@pytest.mark.parametrize("line", ["compile --help", "bench peers --help", "firmware build --help"])
+def test_a_verb_that_is_typed_is_loaded_alone(line: str) -> None:
+    program = (
+        "import atexit, sys; from pkecho_edge.cli.main import main\n"
+        "atexit.register(lambda: print(*sys.modules, sep='\\n', file=sys.stderr)); main()\n"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-c", program, *line.split()], capture_output=True, text=True, check=True
+    )
+
+    assert f"pkecho-edge {line.removesuffix(' --help')}" in done.stdout
+    loaded = set(done.stderr.split())
+    assert f"pkecho_edge.cli.{line.split()[0]}" in loaded
+    assert "pkecho_edge.cli.train" not in loaded
+
+
+def test_a_slip_of_the_finger_names_the_verb_that_was_meant() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "pkecho_edge.cli.main", "comple"], capture_output=True, text=True
+    )
+
+    assert done.returncode == 2
+    assert "No such command 'comple'" in done.stderr
+    assert "'compile'" in done.stderr

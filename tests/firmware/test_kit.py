@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from pkecho_edge import firmware_kit
-from pkecho_edge.cli.main import app
+from pkecho_edge.cli.verbs import build_app
 from pkecho_edge.errors import MissingDependency, PkechoEdgeError, UsageError
 from pkecho_edge.firmware_kit import PACKAGES, FirmwareOptions, build_firmware
 from tests.firmware.conftest import ROOT, configure
@@ -22,7 +22,7 @@ from tests.firmware.conftest import ROOT, configure
 def kit(firmware_build: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Built by the command, with all its defaults."""
     out = tmp_path_factory.mktemp("kit") / "kit"
-    done = CliRunner().invoke(app, ["firmware", "build", "--out", str(out)])
+    done = CliRunner().invoke(build_app("firmware"), ["firmware", "build", "--out", str(out)])
     assert done.exit_code == 0, done.output
     assert "include/pkecho.h" in done.output
     return out
