@@ -224,7 +224,7 @@ def _compiled(
     return compiled
 
 
-# What goes into a stage, whose hash is its key; pipeline's plans ask for the same
+# What goes into a stage, whose hash is its key; planning.py asks for the same
 
 
 def export_inputs(checkpoint_sha256: str, size: tuple[int, int]) -> dict[str, object]:
@@ -253,13 +253,17 @@ def choose_inputs(
     order: QuantizationOrder,
     limits: Mapping[str, float],
 ) -> dict[str, object]:
-    """Of stage choose; `export` is the key of stage export."""
+    """Of stage choose; `export` is the key of stage export.
+
+    The target's own scheme is the same whether it was named or not.
+    """
+    scheme = targets.get(target).capabilities.scheme
     return {
         "export": export,
         "calibration": calibration_sha256,
         "trial": list(trial_sha256),
-        "target": [target, targets.get(target).capabilities.scheme, options.as_dict()],
-        "order": order.as_dict(),
+        "target": [target, options.as_dict()],
+        "order": replace(order, scheme=order.scheme or scheme).as_dict(),
         "limits": dict(limits),
     }
 

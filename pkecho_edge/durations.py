@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import platform
 from collections.abc import Mapping
 from contextlib import suppress
@@ -23,6 +22,7 @@ __all__ = ["FILE", "durations", "remember"]
 FILE = "durations.json"
 _SCHEMA = "pkecho-edge/durations/1"
 _KEPT = 8
+_LONGEST_S = 1e9
 _LARGEST_BYTES = 1 << 20
 
 
@@ -60,7 +60,7 @@ def _read(folder: Path) -> dict[str, dict[str, list[float]]]:
 
 def _numbers(found: Mapping[str, Any]) -> dict[str, list[float]]:
     def is_duration(value: object) -> bool:
-        return type(value) in (int, float) and 0 <= value < math.inf  # type: ignore[operator]
+        return type(value) in (int, float) and 0 <= value <= _LONGEST_S  # type: ignore[operator]
 
     lists = {name: values for name, values in found.items() if isinstance(values, list)}
     return {name: [float(v) for v in values if is_duration(v)] for name, values in lists.items()}

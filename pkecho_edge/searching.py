@@ -40,6 +40,7 @@ from pkecho_edge.lesson_source import LessonSource
 from pkecho_edge.measuring import VerifyResult
 from pkecho_edge.processors import computes_bf16
 from pkecho_edge.pruning_stage import Lineaged, check_scope, load_lineaged
+from pkecho_edge.records import forget_record
 from pkecho_edge.recovering import read_report
 from pkecho_edge.stages import Observer, SilentObserver, StageCache, default_cache
 from pkecho_edge.targets.base import CompileOptions
@@ -50,11 +51,11 @@ from pkecho_edge.tuning.search import Budget, Choice, Scored, check_ratios, clos
 from pkecho_edge.verify.gates import DEFAULT_LIMITS
 from pkecho_edge.verify.machine import machine_facts
 
-__all__ = ["TUNE_SCHEMA", "TuneResult", "tune"]
+__all__ = ["RECORD", "TUNE_SCHEMA", "TuneResult", "tune"]
 
 TUNE_SCHEMA = "pkecho-edge/tune/1"
 
-PICTURE, FIGURES = "pareto.png", "tune.json"
+PICTURE, FIGURES, RECORD = "pareto.png", "tune.json", "tune.toml"
 
 _MODES: Mapping[str, tuple[str, ...]] = {**{mode: (mode,) for mode in MODES}, "both": MODES}
 _DEFAULT_RECIPE = DistillationRecipe()
@@ -338,6 +339,7 @@ def _document(search: Search, choice: Choice, mode: str) -> dict[str, Any]:
 
 def _replace(place: Path, scratch: Path, verified: bool) -> None:
     """The new bundle in place of an old one; an old one does not stay where nothing was found."""
+    forget_record(place.parent / RECORD)  # it tells of the old one
     if place.exists():
         place.rename(scratch / "old")
     if verified:

@@ -43,6 +43,8 @@ def test_where_nothing_was_remembered_there_is_nothing(tmp_path: Path) -> None:
         '{"schema": "pkecho-edge/durations/1", "machines": {"MACHINE": {"export": 5}}}',
         '{"schema": "pkecho-edge/durations/1", "machines": {"MACHINE": '
         '{"export": [NaN, -1, "5", null, true, Infinity]}}}',
+        '{"schema": "pkecho-edge/durations/1", "machines": {"MACHINE": '
+        f'{{"export": [{10**400}]}}}}}}',
         "\udcff",
         " " * (2 << 20),
     ],

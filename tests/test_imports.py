@@ -19,7 +19,7 @@ import pkecho_edge
 PACKAGE = Path(pkecho_edge.__file__).parent
 
 LAYERS = (
-    ("errors", "files", "figures", "frame_size", "processors"),
+    ("errors", "files", "figures", "frame_size", "processors", "records"),
     ("model", "lowering", "data", "metrics"),
     (
         *("pruning", "calibration", "targets", "bundle", "verify", "training", "runtime"),
@@ -41,6 +41,7 @@ LAYERS = (
 SIDEWAYS = {
     ("figures", "errors"): "without matplotlib it says what to install",
     ("frame_size", "errors"): "an impossible size is a mistake of usage",
+    ("records", "errors"): "an output without a name is a mistake of usage",
     ("lowering", "model"): "lowering rewrites the modules of the network",
     ("bundle", "targets.base"): "a bundle describes an engine, whatever toolchain made it",
     ("stages", "durations"): "a finished stage notes how long it took",

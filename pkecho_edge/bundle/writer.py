@@ -41,6 +41,7 @@ from pkecho_edge.bundle.sbom import sbom_json
 from pkecho_edge.bundle.strict_json import MAX_BYTES
 from pkecho_edge.errors import IntegrityError, UsageError
 from pkecho_edge.files import FolderBusy, exclusive_folder
+from pkecho_edge.records import forget_record, record_path
 from pkecho_edge.targets.base import Engine
 
 __all__ = ["add_engine", "add_files", "check_free", "finish", "staging", "write_bundle"]
@@ -274,6 +275,7 @@ def _move(folder: Path, destination: _Destination) -> None:
     """Rename the finished folder into place; an old bundle is back in its place on failure."""
     out = destination.out
     _check_free(destination)
+    forget_record(record_path(out))  # it tells of the old one
     if not os.path.lexists(out):
         folder.rename(out)
     else:

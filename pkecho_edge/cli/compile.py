@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -21,7 +21,7 @@ from pkecho_edge.cli.console import (
     DebugOption,
     JsonOption,
     QuietOption,
-    check_file,
+    attempt,
     check_place,
     console,
     parse_size,
@@ -29,9 +29,9 @@ from pkecho_edge.cli.console import (
     write_json,
 )
 from pkecho_edge.cli.dry_run import DryRunOption, show_plan
-from pkecho_edge.cli.pruning_options import recovery_recipe
+from pkecho_edge.cli.pruning_options import recovery_recipe, steps_of
 from pkecho_edge.cli.settings_command import settings_command
-from pkecho_edge.cli.settings_file import CONFIG, record_path, write_record
+from pkecho_edge.cli.settings_file import CONFIG, check_record, write_record
 from pkecho_edge.cli.verify import print_reports
 from pkecho_edge.errors import UsageError
 
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
     from pkecho_edge.lesson_source import LessonSource
     from pkecho_edge.measuring import VerifyResult
     from pkecho_edge.pipeline import CompileResult
-    from pkecho_edge.planning import Planned
     from pkecho_edge.recovering import PruningOrder
     from pkecho_edge.targets.base import CompileOptions
     from pkecho_edge.tuning.choose import QuantizationOrder
@@ -56,7 +55,11 @@ _PACKAGED = (
 
 @dataclass(frozen=True)
 class _Order:
-    """What the settings ask for, in the street's own terms; see pipeline.compile."""
+    """What the settings ask for, in the street's own terms; see pipeline.compile.
+
+    The settings are resolved: they hold what the target, this machine and this version stand for
+    where nothing was said.
+    """
 
     settings: CompileSettings
     checkpoint: Path
@@ -87,6 +90,8 @@ def compile_(
     Without CHECKPOINT, what pkecho-edge.toml in the current folder says, where there is one
     (`pkecho-edge init` writes it), else the packaged network on phantoms.
     """
+    from pkecho_edge import pipeline, planning
+    from pkecho_edge.records import record_path
     from pkecho_edge.verify.gates import check_gates
     from pkecho_edge.verify.report import render_table
 
@@ -94,26 +99,30 @@ def compile_(
     record = record_path(order.out)
     if not os.path.lexists(order.out):  # what is there, the bundle's writer judges
         check_place(order.out)
-    check_file(record)
+    check_record(record, "compile")
+    asked = _asked(order, overwrite)
     if dry_run:
-        show_plan(_planned(order, overwrite), json, quiet)
+        show_plan(planning.plan_compile(order.checkpoint, order.out, **asked), json, quiet)
         return
     with Bars(quiet) as bars:
-        result = _compiled(order, overwrite, bars)
-    write_record(record, "compile", order.settings, _facts(result))
+        result = pipeline.compile(order.checkpoint, order.out, **asked, observer=bars)
     if not quiet:
         console.print(render_table(result.verification.report))
         console.print(f"Bundle:  {plain(order.out)}")
         print_reports(order.out / "reports")
+    unwritten = attempt(lambda: write_record(record, "compile", order.settings, _facts(result)))
     found, reports = result.verification, order.out / "reports"
     if settings.in_place and (here := _measured_in_place(order, quiet)):
         found, reports = here
     if not quiet:
-        console.print(f"Again:   pkecho-edge compile --config {plain(record)}", soft_wrap=True)
+        if not unwritten:
+            console.print(f"Again:   pkecho-edge compile --config {plain(record)}", soft_wrap=True)
         _tell_next(order, found is not result.verification)
-    if json:  # the last to fail: by now the reader knows that the bundle is there
-        write_json(json, found.report.to_dict())
+    if json:
+        unwritten = attempt(lambda: write_json(json, found.report.to_dict())) or unwritten
     check_gates(found.gates, path=reports / "report.json", allow_incomplete=True)
+    if unwritten:  # the last to fail: by now the reader knows that the bundle is there
+        raise unwritten
 
 
 compile_command = settings_command("compile", CompileSettings, compile_, looks_for=CONFIG)
@@ -152,8 +161,20 @@ def _ordered(settings: CompileSettings, quiet: bool) -> _Order:
     out = s.out or Path(f"{checkpoint.stem}-{target}.pkb")
     limits = limits_of(s.gates, s.limits)
     clips = clip_sources(s.data, phantoms, parse_size(s.size), s.clips, s.verify_clips)
+    capabilities = targets.get(target).capabilities
+    resolved = replace(
+        s,
+        phantoms=phantoms,
+        out=out,
+        gates=None,
+        limits=limits,
+        profile=s.profile or capabilities.profile,
+        float_precision=options.float_precision,
+        prune_steps=steps_of(s.prune_steps),
+        scheme=s.scheme or capabilities.scheme or None,
+    )
     return _Order(
-        replace(s, phantoms=phantoms, out=out, gates=None, limits=limits),
+        resolved,
         checkpoint,
         out,
         target,
@@ -168,55 +189,26 @@ def _ordered(settings: CompileSettings, quiet: bool) -> _Order:
     )
 
 
-def _compiled(order: _Order, overwrite: bool, bars: Bars) -> CompileResult:
-    from pkecho_edge import pipeline
-
-    return pipeline.compile(
-        order.checkpoint,
-        order.out,
-        calibration=order.calibration,
-        verification=order.verification,
-        trial=order.trial,
-        target=order.target,
-        modes=order.modes,
-        calibration_clips=order.settings.clips,
-        calibration_set=order.calibration_set,
-        pruning=order.pruning,
-        lessons=order.lessons,
-        baseline=order.settings.baseline,
-        quantization=order.quantization,
-        options=order.options,
-        limits=order.limits,
-        seed=order.settings.seed,
-        security_version=order.settings.security_version,
-        overwrite=overwrite,
-        observer=bars,
-    )
-
-
-def _planned(order: _Order, overwrite: bool) -> tuple[Planned, ...]:
-    from pkecho_edge import planning
-
-    return planning.plan_compile(
-        order.checkpoint,
-        order.out,
-        calibration=order.calibration,
-        verification=order.verification,
-        trial=order.trial,
-        target=order.target,
-        modes=order.modes,
-        calibration_clips=order.settings.clips,
-        calibration_set=order.calibration_set,
-        pruning=order.pruning,
-        lessons=order.lessons,
-        baseline=order.settings.baseline,
-        quantization=order.quantization,
-        options=order.options,
-        limits=order.limits,
-        seed=order.settings.seed,
-        security_version=order.settings.security_version,
-        overwrite=overwrite,
-    )
+def _asked(order: _Order, overwrite: bool) -> dict[str, Any]:
+    """The arguments of `pipeline.compile` that `planning.plan_compile` takes, too."""
+    return {
+        "calibration": order.calibration,
+        "verification": order.verification,
+        "trial": order.trial,
+        "target": order.target,
+        "modes": order.modes,
+        "calibration_clips": order.settings.clips,
+        "calibration_set": order.calibration_set,
+        "pruning": order.pruning,
+        "lessons": order.lessons,
+        "baseline": order.settings.baseline,
+        "quantization": order.quantization,
+        "options": order.options,
+        "limits": order.limits,
+        "seed": order.settings.seed,
+        "security_version": order.settings.security_version,
+        "overwrite": overwrite,
+    }
 
 
 def _facts(result: CompileResult) -> tuple[str, ...]:

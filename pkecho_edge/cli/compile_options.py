@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -19,9 +19,6 @@ from pkecho_edge.cli.pruning_options import (
 )
 from pkecho_edge.cli.settings import Heading, Setting, check_settings
 from pkecho_edge.errors import UsageError
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["CalibrationOption", "CheckpointArgument", "ClipSeedOption", "ClipsOption"]
 __all__ += ["CompileSettings", "DataOption", "KeepFloatOption", "RestoreOption", "RuleOption"]

@@ -6,7 +6,7 @@ import errno
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Annotated, Any
@@ -30,6 +30,7 @@ from pkecho_edge.errors import UsageError
 
 __all__ = ["Bars", "DebugOption", "GatesOption", "JsonOption", "QuietOption", "SizeOption"]
 __all__ += [
+    "attempt",
     "check_file",
     "check_folder",
     "check_place",
@@ -186,6 +187,18 @@ def _unwritable(path: Path, error: OSError | ValueError) -> UsageError:
     return UsageError(
         f"cannot be written ({reason})", path=path, remedy="Choose another place for it"
     )
+
+
+def attempt(write: Callable[[], None]) -> UsageError | None:
+    """Why something could not be written; None where it was.
+
+    What is written last must not hide a gate that failed: check the gates, then raise this.
+    """
+    try:
+        write()
+    except UsageError as error:
+        return error
+    return None
 
 
 def write_json(path: Path, document: Mapping[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -43,7 +44,7 @@ def init(
 
     file = path if path.suffix == ".toml" and not path.is_dir() else path / CONFIG
     check_file(file)
-    if file.exists() and not overwrite:
+    if os.path.lexists(file) and not overwrite:
         raise UsageError(
             "exists already", path=file, remedy="Choose another name, or add --overwrite"
         )

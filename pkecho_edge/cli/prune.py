@@ -14,7 +14,7 @@ from pkecho_edge.cli.console import (
     DebugOption,
     JsonOption,
     QuietOption,
-    check_file,
+    attempt,
     check_place,
     console,
     parse_size,
@@ -32,10 +32,11 @@ from pkecho_edge.cli.pruning_options import (
     check_ratio,
     check_rounds,
     recovery_recipe,
+    steps_of,
 )
 from pkecho_edge.cli.settings import Setting, check_settings
 from pkecho_edge.cli.settings_command import settings_command
-from pkecho_edge.cli.settings_file import record_path, write_record
+from pkecho_edge.cli.settings_file import check_record, write_record
 from pkecho_edge.errors import UsageError
 
 if TYPE_CHECKING:
@@ -139,6 +140,7 @@ def prune(
         prune_checkpoint,
         read_lineaged,
     )
+    from pkecho_edge.records import forget_record, record_path
     from pkecho_edge.recovering import PruningOrder
     from pkecho_edge.stages import StageCache, default_cache
     from pkecho_edge.training.processes import chosen_device
@@ -162,24 +164,31 @@ def prune(
         parent = load_lineaged(source, s.baseline, stages)
         pruned = prune_checkpoint(parent, order, lessons, sizes, stages, bars, device=learns_on)
     try:
+        forget_record(record_path(out))  # it tells of the old one
         write_atomically(out, pruned.path.read_bytes())
     except OSError as error:
         raise UsageError(
             f"cannot be written ({error.strerror})", path=out, remedy="Choose another --out"
         ) from error
-    write_record(record_path(out), "prune", replace(s, out=out, round_to=round_to))
-    if json:
-        write_json(json, dict(pruned.report))
     if not quiet:
         _tell(pruned, out, s.data)
+    kept = replace(s, out=out, round_to=round_to, steps=steps_of(s.steps))
+    unwritten = attempt(lambda: write_record(record_path(out), "prune", kept))
+    if json:
+        write_json(json, dict(pruned.report))
+    if unwritten:
+        raise unwritten
 
 
 prune_command = settings_command("prune", PruneSettings, prune)
 
 
 def _check_out(out: Path, source: Path, overwrite: bool) -> None:
+    from pkecho_edge.records import record_path
+
+    record = record_path(out)
     check_place(out)
-    check_file(record_path(out))
+    check_record(record, "prune")
     if not out.exists():
         return
     if out.is_dir() or out.resolve() == source.resolve():

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["BaselineOption", "ImportanceOption", "LessonPhantomsOption", "RoundToOption"]
 __all__ += ["ScopeOption", "StepsOption", "check_ratio", "check_rounds"]
-__all__ += ["recovery_recipe"]
+__all__ += ["recovery_recipe", "steps_of"]
 
 
 def check_ratio(ratio: float) -> None:
@@ -95,3 +95,9 @@ def recovery_recipe(steps: int | None) -> DistillationRecipe | None:
         return None
     recipe = DistillationRecipe()
     return recipe if steps is None else replace(recipe, steps=steps)
+
+
+def steps_of(steps: int | None) -> int:
+    """The steps of `recovery_recipe`."""
+    recipe = recovery_recipe(steps)
+    return 0 if recipe is None else recipe.steps

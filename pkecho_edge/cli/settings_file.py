@@ -22,7 +22,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-__all__ = ["CONFIG", "read_settings", "record_path", "settings_text", "write_record"]
+__all__ = ["CONFIG", "check_record", "read_settings", "settings_text", "write_record"]
 
 CONFIG = "pkecho-edge.toml"
 """What `init` writes, and what `compile` reads where no CHECKPOINT is given."""
@@ -114,7 +114,7 @@ def _fits(option: Option, value: object) -> bool:
         return (low is None or number >= low) and (high is None or number <= high)
     if option.type is bool:
         return type(value) is bool
-    return isinstance(value, str) and value.isprintable() and value.strip() != ""
+    return isinstance(value, str) and value.strip() != "" and "\0" not in value
 
 
 def _converted(option: Option, value: object, path: Path) -> object:
@@ -178,6 +178,8 @@ def _entry(option: Option, value: object, folder: Path) -> Iterator[str]:
         shown = _literal(option.metavar if example is None else example)
         yield f"# {option.name} = {f'[{shown}]' if option.many else shown}"
         return
+    if option.setting.may_be_file and str(value).endswith(".toml"):
+        value = Path(str(value))
     moved = [_moved(v, folder) for v in value] if isinstance(value, list) else _moved(value, folder)
     try:
         text = _literal(moved)
@@ -189,13 +191,14 @@ def _entry(option: Option, value: object, folder: Path) -> Iterator[str]:
 
 
 def _moved(value: object, folder: Path) -> object:
-    """A relative path as seen from a folder; absolute where a link leads there."""
+    """A relative path as seen from a folder; absolute where links would lead it elsewhere."""
     if not isinstance(value, Path) or value.is_absolute():
         return value
-    folder = folder.absolute()
-    if os.path.realpath(folder) != str(folder):
-        return value.absolute()
-    return Path(os.path.relpath(value.absolute(), folder))
+    there = value.absolute()
+    moved = os.path.relpath(there, folder.absolute())  # folds "link/.." as text
+    if os.path.realpath(folder / moved) != os.path.realpath(there):
+        return there
+    return Path(moved)
 
 
 def _literal(value: object) -> str:
@@ -224,9 +227,29 @@ def _gates_lines(limits: Mapping[str, float]) -> Iterator[str]:
         )
 
 
-def record_path(output: Path) -> Path:
-    """Where the settings of a run are kept: OUTPUT.toml beside OUTPUT."""
-    return output.with_name(f"{output.name}.toml")
+def check_record(path: Path, table: str) -> None:
+    """Refuse, before any work is done, a place that `write_record` could not or must not write.
+
+    Raises:
+        UsageError: as `check_file`, or what is there is not a verb's record and nothing else: a
+            person's own settings, or a record to which somebody added other tables.
+    """
+    check_file(path)
+    if os.path.lexists(path) and not _is_sole_record(path, table):
+        raise UsageError(
+            f"exists and is no record of `pkecho-edge {table}`, so it is not overwritten",
+            path=path,
+            remedy="Choose another --out, or another place for that file",
+        )
+
+
+def _is_sole_record(path: Path, table: str) -> bool:
+    from pkecho_edge.records import is_record
+
+    try:
+        return is_record(path) and set(_document(path)) <= {table, _GATES}
+    except UsageError:
+        return False
 
 
 def write_record(path: Path, table: str, settings: Any, facts: Sequence[str] = ()) -> None:
@@ -238,12 +261,20 @@ def write_record(path: Path, table: str, settings: Any, facts: Sequence[str] = (
         facts: lines on what came of it.
 
     Raises:
-        UsageError: it cannot be written.
+        UsageError: as `check_record`, or it cannot be written.
     """
     from pkecho_edge import __version__
+    from pkecho_edge.records import HEADING
 
-    check_file(path)
-    again = f"pkecho-edge {table} --config {path.name}"
-    heading = [f"Settings of a run of `pkecho-edge {table}`, version {__version__}.", *facts]
+    check_record(path, table)
+    again = f"pkecho-edge {table} --config {_on_one_line(path.name)}"
+    heading = [f"{HEADING}{table}`, version {__version__}.", *facts]
     heading += ["Once more, with another --out:", f"    {again}"]
     write_text(path, settings_text(table, settings, heading, path.parent))
+
+
+def _on_one_line(name: str) -> str:
+    """Control characters as escapes: no TOML may hold them, not even in a comment."""
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in name
+    )

@@ -32,7 +32,7 @@ from pkecho_edge.cli.console import (
     JsonOption,
     QuietOption,
     SizeOption,
-    check_file,
+    attempt,
     check_folder,
     console,
     parse_size,
@@ -45,10 +45,11 @@ from pkecho_edge.cli.pruning_options import (
     ScopeOption,
     StepsOption,
     recovery_recipe,
+    steps_of,
 )
 from pkecho_edge.cli.settings import Heading, Setting, check_settings
 from pkecho_edge.cli.settings_command import settings_command
-from pkecho_edge.cli.settings_file import write_record
+from pkecho_edge.cli.settings_file import check_record, write_record
 from pkecho_edge.errors import AccuracyGateFailed, UsageError
 
 if TYPE_CHECKING:
@@ -58,7 +59,6 @@ if TYPE_CHECKING:
 __all__ = ["TuneSettings", "parse_ratios", "tune", "tune_command"]
 
 _AUTO = "auto"
-_RECORD = "tune.toml"
 
 
 def parse_ratios(text: str) -> list[float]:
@@ -191,11 +191,12 @@ def tune(
     was when the same command is given again.
     """
     from pkecho_edge.cli.tune_table import TuneTable
+    from pkecho_edge.searching import RECORD
     from pkecho_edge.verify.gates import check_gates
 
     out, data = settings.out, settings.data
     check_folder(out)
-    check_file(out / _RECORD)
+    check_record(out / RECORD, "tune")
     packaged = settings.checkpoint is None and data is None
     limits = limits_of(settings.gates, settings.limits)
     settings = replace(settings, phantoms=settings.phantoms or packaged, gates=None, limits=limits)
@@ -203,15 +204,28 @@ def tune(
         result = _searched(settings, limits, overwrite, table)
         assert result.choice.chosen is not None
         table.mark(result.choice.chosen.candidate)
-    write_record(out / _RECORD, "tune", settings)
     if not quiet:
         _tell(result, out, data)
+    unwritten = attempt(lambda: write_record(out / RECORD, "tune", _resolved(settings)))
     if json:
-        write_json(json, result.document)
+        unwritten = attempt(lambda: write_json(json, result.document)) or unwritten
     check_gates(result.verification.gates, path=result.bundle.path / "reports" / "report.json")
+    if unwritten:
+        raise unwritten
 
 
 tune_command = settings_command("tune", TuneSettings, tune)
+
+
+def _resolved(settings: TuneSettings) -> TuneSettings:
+    """With what the target, this machine and this version stand for where nothing was said."""
+    from pkecho_edge import targets
+
+    return replace(
+        settings,
+        scheme=settings.scheme or targets.get(settings.target).capabilities.scheme or None,
+        prune_steps=steps_of(settings.prune_steps),
+    )
 
 
 def _searched(

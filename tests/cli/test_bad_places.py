@@ -123,6 +123,50 @@ def test_figures_that_cannot_be_written_do_not_cost_the_bundle(
     check_bundle(world / "new.pkb")
 
 
+@pytest.mark.parametrize(
+    ("line", "case"),
+    [
+        (f"{COMPILE} --out .", "--out is the current folder"),
+        (f"{COMPILE} --out /", "--out is the root"),
+        (f"{COMPILE} --overwrite --out ..", "--out is the folder above"),
+        ("prune network.safetensors --ratio 0.4 --size 96 --out .", "prune --out is a folder"),
+        ("prune network.safetensors --ratio 0.4 --size 96 --out data/..", "prune --out goes back"),
+    ],
+)
+def test_what_a_run_makes_has_a_name(refuses: Refuses, line: str, case: str) -> None:
+    refuses(line, 2, "is no name for what a run makes", case=case)
+
+
+def test_a_record_that_cannot_be_written_hides_no_failed_gate(
+    world: Path, typed: Type, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pkecho_edge import files
+
+    real = files.write_atomically
+
+    def full(path: Path, data: bytes) -> None:
+        if path.name in ("new.pkb.toml", "figures.json"):
+            raise OSError(28, os.strerror(28))
+        real(path, data)
+
+    monkeypatch.setattr(files, "write_atomically", full)
+    (world / "hard.toml").write_text("[gates]\nspeedup = 1e6\n")
+
+    outcome = typed(f"{COMPILE} --out new.pkb --json figures.json --gates hard.toml")
+
+    assert outcome.code == 4
+    assert "speedup" in outcome.err
+    assert "Bundle:  new.pkb" in outcome.out
+    assert "Again:" not in outcome.out
+    assert not (world / "new.pkb.toml").exists()
+
+    outcome = typed(f"{COMPILE} --out new.pkb --overwrite")
+
+    assert outcome.code == 2
+    assert "new.pkb.toml: cannot be written (No space left on device)" in outcome.err
+    assert "Bundle:  new.pkb" in outcome.out
+
+
 @pytest.mark.parametrize("command", [f"{COMPILE} --out new.pkb"])
 @pytest.mark.parametrize(
     "place", [pytest.param("gates.toml", id="a file"), pytest.param("gates.toml/x", id="below one")]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -22,11 +23,11 @@ from pkecho_edge.cli.settings_command import settings_command
 from pkecho_edge.cli.settings_file import (
     CONFIG,
     read_settings,
-    record_path,
     settings_text,
     write_record,
 )
 from pkecho_edge.cli.tune import TuneSettings
+from pkecho_edge.records import record_path
 from pkecho_edge.verify.gates import DEFAULT_LIMITS
 
 Refuses = Callable[..., str]
@@ -106,6 +107,19 @@ def test_overwriting_is_asked_for(written: str, typed: Type) -> None:
 
     assert typed("init --overwrite").code == 0
     assert Path(CONFIG).read_text() == written
+
+
+def test_a_link_that_leads_nowhere_is_replaced_only_when_that_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, typed: Type
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(CONFIG).symlink_to("nowhere")
+
+    assert typed("init").code == 2
+    assert Path(CONFIG).is_symlink()
+
+    assert typed("init --overwrite").code == 0
+    assert Path(CONFIG).is_file()
 
 
 def test_what_the_documents_show_is_accepted(tmp_path: Path) -> None:
@@ -377,6 +391,50 @@ def test_through_a_link_paths_are_absolute(tmp_path: Path, monkeypatch: pytest.M
     assert found["data"] == tmp_path / "d"
 
 
+def test_a_path_through_a_link_leads_to_the_same_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`link/..` is not the folder that holds the link."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "deep" / "er").mkdir(parents=True)
+    (tmp_path / "deep" / "d").mkdir()
+    (tmp_path / "link").symlink_to("deep/er")
+    said = CompileSettings(data=Path("link/../d"), checkpoint=Path("link/a.pt"))
+    write_record(Path("x.toml"), "compile", said)
+
+    found = read_settings(Path("x.toml"), "compile", CompileSettings)
+
+    assert found["data"].resolve() == tmp_path / "deep" / "d"
+    assert found["data"].is_absolute()
+    assert found["checkpoint"] == Path("link/a.pt")
+
+
+def test_a_profile_that_is_a_file_is_found_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    said = CompileSettings(target="jetson", profile="mine.toml")
+    write_record(Path("out/x.toml"), "compile", said)
+
+    found = read_settings(Path("out/x.toml"), "compile", CompileSettings)
+
+    assert Path(found["profile"]).resolve() == tmp_path / "mine.toml"
+
+
+@pytest.mark.parametrize(
+    "name", ["a\nb", "a\x1b[2Jb", "a\x7fb", "a\u00a0b", "a\u2028b", "a\udcffb"]
+)
+def test_whatever_an_output_is_called_its_record_can_be_read(tmp_path: Path, name: str) -> None:
+    record = record_path(tmp_path / f"{name}.pkb")
+    write_record(record, "compile", CompileSettings(out=tmp_path / f"{name}.pkb", clips=5))
+
+    found = read_settings(record, "compile", CompileSettings)
+
+    assert found["clips"] == 5
+    assert "out" not in found if name == "a\udcffb" else found["out"] == tmp_path / f"{name}.pkb"
+    assert not {"\x1b", "\x7f"} & set(record.read_text())
+
+
 def test_a_name_that_is_no_unicode_costs_no_record(tmp_path: Path) -> None:
     record = record_path(tmp_path / "x.pkb")
     write_record(record, "compile", CompileSettings(data=Path("d\udcff"), clips=5))
@@ -385,7 +443,9 @@ def test_a_name_that_is_no_unicode_costs_no_record(tmp_path: Path) -> None:
     assert "type it instead" in record.read_text()
 
 
-def test_a_record_makes_the_same_bundle_again(world: Path, typed: Type) -> None:
+def test_a_record_makes_the_same_bundle_again(
+    world: Path, typed: Type, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # one thread: with two, this network's engine does not always answer alike, see configuration.md
     odd = "--seed 3 --rule minmax/minmax+bias --no-restore --mode clip --threads 1"
     line = f"compile network.safetensors --data data --size 96 --clips 2 --gates gates.toml {odd}"
@@ -393,10 +453,14 @@ def test_a_record_makes_the_same_bundle_again(world: Path, typed: Type) -> None:
     assert first.code == 0, first.err
     assert "--config one/odd.pkb.toml" in first.out
     (world / "gates.toml").unlink()  # the record holds the limits themselves
+    # nothing is reused, but for the baseline
+    shutil.copytree(world / "cache" / "checkpoints", world / "fresh" / "checkpoints")
+    monkeypatch.setenv("PKECHO_EDGE_CACHE", str(world / "fresh"))
 
     again = typed("compile --config one/odd.pkb.toml --out two.pkb")
 
     assert again.code == 0, again.err
+    assert "(reused)" not in again.out
     one, two = (json.loads((world / at / "manifest.json").read_text()) for at in MANIFESTS)
     assert two["bundle_id"] == one["bundle_id"]
     assert two["lineage"]["engine_sha256"] == one["lineage"]["engine_sha256"]
@@ -434,3 +498,89 @@ def test_a_record_does_not_take_a_foreign_files_place(
     (world / "new.pkb.toml").write_bytes(b"\0picture")
 
     refuses(line, 2, "new.pkb.toml: exists and holds", case="record over a foreign file")
+
+
+SETTINGS = "# mine\n[compile]\nclips = 2\n[prune]\nratio = 0.4\n[tune]\nsize = '96'\n"
+
+
+@pytest.mark.parametrize(
+    ("place", "line"),
+    [
+        ("tune.toml", "tune --config tune.toml --phantoms --out ."),
+        ("new.toml", "compile network.safetensors --config new.toml --data data --out new"),
+        ("new.toml", "prune network.safetensors --config new.toml --out new"),
+        (
+            "new.toml",
+            "compile network.safetensors --config new.toml --data data --out new --dry-run",
+        ),
+    ],
+)
+def test_a_record_does_not_take_the_place_of_settings_that_somebody_wrote(
+    world: Path, refuses: Refuses, place: str, line: str
+) -> None:
+    (world / place).write_text(SETTINGS)
+
+    refuses(line, 2, f"{place}: exists and is no record of", case="record over somebody's settings")
+
+
+def test_a_record_with_other_tables_is_kept(world: Path, refuses: Refuses) -> None:
+    record = world / "heart.pkb.toml"
+    write_record(record, "compile", CompileSettings(Path("network.safetensors"), data=Path("data")))
+    record.write_text(record.read_text() + "[prune]\nratio = 0.4\n")
+    line = "compile --config heart.pkb.toml --out heart.pkb --overwrite"
+
+    refuses(line, 2, "heart.pkb.toml: exists and is no record", case="record with other tables")
+
+
+def test_a_link_to_a_record_that_is_gone_is_kept(world: Path, refuses: Refuses) -> None:
+    (world / "new.pkb.toml").symlink_to("nowhere")
+    line = "compile network.safetensors --data data --size 96 --out new.pkb"
+
+    refuses(line, 2, "new.pkb.toml: exists and is no record", case="record over a link")
+
+
+def test_a_run_may_write_the_record_again_that_it_reads(world: Path, typed: Type) -> None:
+    line = "prune network.safetensors --ratio 0.4 --size 96 --steps 0 --scope per-layer"
+    assert typed(f"{line} --out one.safetensors").code == 0
+    first = (world / "one.safetensors.toml").read_text()
+
+    again = typed("prune --config one.safetensors.toml --out one.safetensors --overwrite")
+
+    assert again.code == 0, again.err
+    assert (world / "one.safetensors.toml").read_text() == first
+
+
+def test_no_record_of_another_bundle_stays_beside_a_new_one(world: Path) -> None:
+    """Not even where it is made from Python, which keeps no record."""
+    import pkecho_edge as pk
+
+    record, mine = world / "heart.pkb.toml", world / "other.pkb.toml"
+    write_record(record, "compile", CompileSettings())
+    mine.write_text("[compile]\n")
+    for out in ("heart.pkb", "other.pkb"):
+        pk.compile(
+            *("network.safetensors", out),
+            data="data",
+            size=96,
+            clips=2,
+            modes=("clip",),
+            rule="minmax/minmax",
+            overwrite=True,
+            progress=False,
+        )
+
+    assert not record.exists()
+    assert mine.read_text() == "[compile]\n"
+
+
+def test_a_record_says_what_the_target_stood_for(world: Path, typed: Type) -> None:
+    line = "compile network.safetensors --data data --size 96 --clips 2 --gates gates.toml"
+    assert typed(f"{line} --mode clip --out new.pkb").code == 0
+
+    found = read_settings(world / "new.pkb.toml", "compile", CompileSettings)
+
+    manifest = json.loads((world / "new.pkb" / "manifest.json").read_text())
+    assert found["scheme"] == targets.get("cpu").capabilities.scheme
+    assert json.dumps(found["scheme"]) in json.dumps(manifest)
+    assert (found["float_precision"], found["prune_steps"]) == ("f32", 2400)
+    assert "profile" not in found
