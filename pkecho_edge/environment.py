@@ -1,6 +1,6 @@
 """What is installed here, which commands and targets that makes work, and what installs the rest.
 
-Packages are found by their metadata and programs by PATH, so that nothing heavy is imported.
+Packages are found where Python would import them from and programs by PATH; nothing is imported.
 """
 
 from __future__ import annotations
@@ -11,8 +11,10 @@ import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from importlib import metadata, resources
+from importlib.util import find_spec
 from typing import Any
 
 from pkecho_edge import targets
@@ -45,6 +47,12 @@ _PACKAGES: Mapping[str, tuple[str, str]] = {
 }
 """Distribution -> the extra that installs it, and what it is for."""
 
+_MODULES: Mapping[str, str] = {"pillow": "PIL"}
+"""What a distribution is imported as, where that is not its name with _ for -."""
+
+_ALIKE: Mapping[str, tuple[str, ...]] = {"onnxruntime": ("onnxruntime-gpu",)}
+"""Other distributions that bring the same module."""
+
 _PROGRAMS: Mapping[str, tuple[Sequence[str], str, str]] = {
     "C compiler": (("cc", "--version"), "gcc", "firmware, in C"),
     "g++": (("g++", "--version"), "g++", "firmware build"),
@@ -76,23 +84,25 @@ _PROGRAMS: Mapping[str, tuple[Sequence[str], str, str]] = {
 
 MAIN: tuple[str, ...] = (
     *("numpy", "openvino", "onnxruntime", "torch", "torch-pruning", "safetensors", "onnx"),
-    *("onnxscript", "av", "nibabel", "scipy"),
+    *("onnxscript", "av", "scipy"),
 )
 """What the main commands need: demo, compile, verify, prune, tune, train."""
 
 _RUNS = ("numpy", "openvino", "av", "scipy", "pillow")
-_LEARNS = ("numpy", "torch", "safetensors", "av", "nibabel", "scipy")
+_LEARNS = ("numpy", "torch", "safetensors", "av", "scipy")
 _BUILDS = ("g++", "cmake", "make", "pkg-config", "libsodium", "openvino")
 _COMMANDS: Mapping[str, tuple[str, ...]] = {
     "init, inspect, targets, doctor": ("numpy",),
     "demo, compile, quantize, calibrate, verify": tuple(n for n in MAIN if n != "torch-pruning"),
     "prune, tune": MAIN,
     "train, evaluate, ablate": _LEARNS,
-    "phantom, data": ("numpy", "av", "nibabel", "scipy"),
+    "phantom, data": ("numpy", "av", "scipy"),
     "run": _RUNS,
+    "run of DICOM files": (*_RUNS, "pydicom"),
     "keygen, sign": ("cryptography",),
     "firmware": _BUILDS,
-    "bench": (*MAIN, "nncf"),
+    "bench": MAIN,
+    "bench peers": (*MAIN, "nncf"),
 }
 """Commands -> packages and programs without which they do not work."""
 
@@ -105,12 +115,14 @@ class Part:
         name, purpose: for people.
         version: "" where it is there and does not say; None where it is missing.
         remedy: the line that installs it; "" where it is there, or nothing does.
+        trouble: of a program that is there and cannot do its work, what it says; else "".
     """
 
     name: str
     version: str | None
     purpose: str
     remedy: str
+    trouble: str = ""
 
 
 @dataclass(frozen=True)
@@ -145,13 +157,18 @@ def look_around() -> Environment:
     with ThreadPoolExecutor(len(_PROGRAMS)) as pool:
         asked = {name: pool.submit(_told, call) for name, (call, *_) in _PROGRAMS.items()}
         packages = tuple(
-            Part(name, version := _installed(name), purpose, "" if version else _pip(extra))
+            Part(
+                name,
+                version := _installed(name),
+                purpose,
+                "" if version is not None else _pip(extra),
+            )
             for name, (extra, purpose) in _PACKAGES.items()
         )
         able = tuple(Use(name, targets.get(name).missing() or "") for name in targets.names())
         found = {name: told.result() for name, told in asked.items()}
     programs = tuple(
-        Part(name, found[name], purpose, "" if found[name] is not None else _apt(package))
+        _program(name, *found[name], package, purpose)
         for name, (_, package, purpose) in _PROGRAMS.items()
     )
     there = {part.name for part in (*packages, *programs) if part.version is not None}
@@ -163,10 +180,22 @@ def look_around() -> Environment:
 
 
 def _installed(name: str) -> str | None:
+    """The version, "" where nothing tells it; None where the module cannot be imported."""
     try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
+        spec = find_spec(_MODULES.get(name, name.replace("-", "_")))
+    except (ImportError, ValueError):
         return None
+    if spec is None or spec.origin is None:  # without origin it is some folder of that name
+        return None
+    for each in (name, *_ALIKE.get(name, ())):
+        with suppress(metadata.PackageNotFoundError):
+            return metadata.version(each)
+    return ""
+
+
+def _program(name: str, version: str | None, trouble: str, package: str, purpose: str) -> Part:
+    missing = version is None and not trouble
+    return Part(name, version, purpose, _apt(package) if missing else "", trouble)
 
 
 def _pip(extra: str) -> str:
@@ -174,23 +203,29 @@ def _pip(extra: str) -> str:
 
 
 def _apt(package: str) -> str:
-    return f"apt-get install {package}" if package else ""
+    return f"apt-get install {package}" if package and shutil.which("apt-get") else ""
 
 
-def _told(call: Sequence[str]) -> str | None:
-    """The version that a program tells; "" where it does not, None where there is none."""
+def _told(call: Sequence[str]) -> tuple[str | None, str]:
+    """The version that a program tells, and what else it says where it cannot do its work.
+
+    The version is "" where it does not tell one, None where it is missing or of no use.
+    """
     if shutil.which(call[0]) is None:
-        return None
+        return None, ""
     try:
         done = subprocess.run(
             call, capture_output=True, text=True, errors="replace", timeout=_TIMEOUT_S, check=False
         )
     except (OSError, subprocess.TimeoutExpired):
-        return ""
-    if done.returncode and call[0] in ("pkg-config", "nvidia-smi"):
-        return None  # it is there, but what it was asked for is not
-    found = re.search(r"\d+(\.\d+)+", done.stdout + done.stderr)
-    return found[0] if found else ""
+        return "", ""
+    said = done.stdout + done.stderr
+    if done.returncode and call[0] == "pkg-config":
+        return None, ""  # it is there, but what it was asked for is not
+    if done.returncode and call[0] == "nvidia-smi":
+        return None, (said.strip().splitlines() or [f"exit code {done.returncode}"])[0].strip()
+    found = re.search(r"\d+(\.\d+)+", said)
+    return (found[0] if found else ""), ""
 
 
 def packaged_checkpoint() -> tuple[str, int]:

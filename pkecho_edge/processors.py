@@ -65,14 +65,16 @@ def int8_support(flags: frozenset[str], machine: str) -> Int8Support:
     """
     if not flags:
         return Int8Support("unknown", "The system does not say what it can do.", _UNSURE)
-    if "amx_int8" in flags:
-        return Int8Support("AMX", "INT8 convolutions peak at four times what VNNI reaches.", _EXACT)
     if flags & {"avx512_vnni", "avx_vnni"}:
+        if "amx_int8" in flags:
+            fast = "INT8 convolutions peak at four times what VNNI reaches."
+            return Int8Support("AMX", fast, _EXACT)
         name = "AVX512-VNNI" if "avx512_vnni" in flags else "AVX-VNNI"
         return Int8Support(name, "INT8 is several times as fast as FP32.", _EXACT)
-    if "i8mm" in flags:
-        return Int8Support("Arm i8mm", "INT8 has instructions of its own; none was timed.", _EXACT)
     if "asimddp" in flags:
+        if "i8mm" in flags:
+            own = "INT8 has instructions of its own; none was timed."
+            return Int8Support("Arm i8mm", own, _EXACT)
         return Int8Support("Arm dotprod", "INT8 has dot products; none was timed.", _EXACT)
     if machine in ("aarch64", "arm64"):
         return Int8Support("Arm, no dot products", "INT8 may gain nothing over FP32.", _UNSURE)

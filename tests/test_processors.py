@@ -17,6 +17,8 @@ from pkecho_edge.processors import int8_support, sums_products_exactly
         ("avx2 avx512f", "x86_64", "AVX2 only"),
         ("sse4_2", "x86_64", "none"),
         ("asimd asimddp i8mm", "aarch64", "Arm i8mm"),
+        ("asimd i8mm", "aarch64", "Arm, no dot products"),
+        ("avx2 amx_int8", "x86_64", "AVX2 only"),
         ("asimd asimddp", "aarch64", "Arm dotprod"),
         ("asimd", "aarch64", "Arm, no dot products"),
         ("", "x86_64", "unknown"),

@@ -73,11 +73,14 @@ def _lines(
     """The whole page, no line of it longer than a narrow terminal but paths and commands."""
     cpu = facts["cpu"]
     flags = [name for name, present in cpu["flags"].items() if present]
-    memory = facts["memory_gib"]
+    unknown = all(present is None for present in cpu["flags"].values())
+    none = "not known" if unknown else "none that matter here"
+    model, memory = cpu["model"] or "processor not known", facts["memory_gib"]
+    gib = "memory not known" if memory is None else f"{memory} GiB"
     yield "MACHINE"
-    yield from _wrapped(f"{cpu['model']}, {cpu['cores_usable']} cores usable, {memory} GiB")
+    yield from _wrapped(f"{model}, {cpu['cores_usable']} cores usable, {gib}")
     yield from _wrapped(f"{facts['os']}, {cpu['architecture']}, Python {facts['python']}")
-    yield from _wrapped(f"features: {' '.join(flags) or 'none that matter here'}")
+    yield from _wrapped(f"features: {' '.join(flags) or none}")
     yield from _wrapped(f"INT8: {int8.name}. {int8.speed} {int8.accuracy}")
     yield f"  cache: {cache}"
     yield f"  packaged checkpoint: {checkpoint}"
@@ -102,7 +105,10 @@ def _parts(title: str, parts: Sequence[Part]) -> Iterator[str]:
     yield ""
     yield title
     for part in parts:
-        if part.version is None:
+        if part.trouble:
+            yield f"  fails    {part.name:<17}{part.purpose}"
+            yield from _wrapped(f"it says: {part.trouble}", indent=11)
+        elif part.version is None:
             yield f"  missing  {part.name:<17}{part.purpose}"
             if part.remedy:
                 yield f"           {part.remedy}"

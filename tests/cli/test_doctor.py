@@ -40,15 +40,13 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def without(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Let distributions seem not to be installed."""
-    version = metadata.version
+    find, modules = environment.find_spec, environment._MODULES
 
     def hide(*names: str) -> None:
-        def of(name: str) -> str:
-            if name in names:
-                raise metadata.PackageNotFoundError(name)
-            return version(name)
-
-        monkeypatch.setattr(metadata, "version", of)
+        hidden = {modules.get(name, name.replace("-", "_")) for name in names}
+        monkeypatch.setattr(
+            environment, "find_spec", lambda name: None if name in hidden else find(name)
+        )
 
     return hide
 
@@ -159,14 +157,49 @@ def test_without_pictures_a_recording_cannot_be_run(
 
 
 def test_a_package_that_none_of_them_needs(typed: Type, without: Callable[..., None]) -> None:
-    without("nncf", "cryptography")
+    without("nncf", "cryptography", "nibabel", "pillow", "pydicom")
 
     outcome = typed("doctor")
 
     assert outcome.code == 0, outcome.err
     assert re.search(r"not here keygen, sign\n +missing: cryptography", outcome.out)
-    assert re.search(r"not here bench\n +missing: nncf", outcome.out)
+    assert re.search(r"not here bench peers\n +missing: nncf", outcome.out)
+    assert re.search(r"works    bench\n", outcome.out)
     assert "pip install 'pkecho-edge[sign]'" in outcome.out
+    assert re.search(r"not here run\n +missing: pillow\n", outcome.out)
+    assert re.search(r"not here run of DICOM files\n +missing: pillow, pydicom\n", outcome.out)
+    assert re.search(r"works    phantom, data\n", outcome.out)
+    assert re.search(r"missing  nibabel +CAMUS\n", outcome.out)
+
+
+def test_a_module_counts_whatever_distribution_brought_it(
+    typed: Type, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version = metadata.version
+
+    def of(name: str) -> str:
+        if name == "onnxruntime-gpu":
+            return "1.99.0"
+        if name in ("onnxruntime", "openvino"):
+            raise metadata.PackageNotFoundError(name)
+        return version(name)
+
+    monkeypatch.setattr(metadata, "version", of)
+
+    outcome = typed("doctor")
+
+    assert outcome.code == 0, outcome.err
+    assert re.search(r"there    onnxruntime +1\.99\.0 ", outcome.out)
+    assert re.search(r"there    openvino +- ", outcome.out)
+
+
+def test_a_folder_of_a_packages_name_is_no_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "no_such_package").mkdir()
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    assert environment._installed("no-such-package") is None
 
 
 def test_programs_are_asked_for_their_versions(
@@ -177,6 +210,7 @@ def test_programs_are_asked_for_their_versions(
     programs("docker", "echo no number")
     programs("nvidia-smi", "echo no devices were found; exit 6")
     programs("chromium", "exec /bin/sleep 30")
+    programs("apt-get", "")
 
     started = time.monotonic()
     out = block(typed("doctor").out, "PROGRAMS")
@@ -186,7 +220,8 @@ def test_programs_are_asked_for_their_versions(
     assert re.search(r"there    minisign +0\.77 ", out)
     assert re.search(r"there    docker +- ", out)
     assert re.search(r"there    chromium +- ", out)
-    assert "missing  nvidia-smi" in out
+    assert re.search(r"fails    nvidia-smi .+\n +it says: no devices were found\n", out)
+    assert "apt-get install nvidia-smi" not in out
     assert re.search(r"missing  g\+\+ .+\n +apt-get install g\+\+$", out, re.MULTILINE)
     assert "firmware\n" not in out
 
@@ -197,6 +232,7 @@ def test_without_programs_the_firmware_cannot_be_built(
     outcome = typed("doctor")
 
     assert outcome.code == 0
+    assert "apt-get" not in outcome.out  # which is not there either
     assert re.search(
         r"not here firmware\n +missing: g\+\+, cmake, make, pkg-config, libsodium", outcome.out
     )
@@ -243,7 +279,9 @@ def test_facts_that_are_not_known_are_no_error(
 
     assert outcome.code == 0, outcome.err
     assert "INT8: unknown." in outcome.out
-    assert "features: none that matter here" in outcome.out
+    assert "features: not known" in outcome.out
+    assert "memory not known" in outcome.out
+    assert "None" not in outcome.out
 
 
 def test_the_extras_that_it_names_bring_the_packages() -> None:
