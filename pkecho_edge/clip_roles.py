@@ -19,8 +19,9 @@ from pkecho_edge.data.clip import Clip
 from pkecho_edge.data.sources import ClipSource
 from pkecho_edge.data.standard import CALIBRATION_SEEDS, STANDARD_COUNT, TUNING_SEEDS
 from pkecho_edge.errors import DatasetError, UsageError
-from pkecho_edge.stages import Observer, StageCache, package_sha256
+from pkecho_edge.stages import Observer, StageCache, StageResult, package_sha256
 from pkecho_edge.verify.gates import MIN_PATIENTS
+from pkecho_edge.verify.machine import package_versions
 
 __all__ = ["TRIAL_CLIPS", "ClipsWanted", "NotedClips", "calibration_clips_of"]
 __all__ += ["clip_sources", "find_noted_clips", "note_clips", "trial_clips_of"]
@@ -132,6 +133,7 @@ class ClipsWanted:
             "count": self.count,
             "seed": self.seed,
             "code": package_sha256("calibration", "data", "clip_roles.py", "verify/gates.py"),
+            "tools": package_versions(("av", "numpy", "scipy", "nibabel")),
         }
 
     @property
@@ -154,6 +156,8 @@ def note_clips(
 ) -> None:
     """Note which clips were drawn, so that a forecast need not draw them; see `ClipsWanted`.
 
+    A note that says otherwise is replaced: what this run drew is what the next one will.
+
     Raises:
         UsageError: the cache cannot be written.
     """
@@ -162,7 +166,11 @@ def note_clips(
     def work(folder: Path) -> None:
         (folder / _NOTE).write_text(json.dumps(found), encoding="utf-8")
 
-    stages.run(_CLIPS, wanted.inputs(), work)
+    inputs = wanted.inputs()
+    noted = _read(stages.run(_CLIPS, inputs, work))
+    if noted != found:
+        stages.forget(_CLIPS, inputs)
+        stages.run(_CLIPS, inputs, work)
 
 
 def find_noted_clips(wanted: ClipsWanted, stages: StageCache) -> NotedClips | None:
@@ -170,8 +178,13 @@ def find_noted_clips(wanted: ClipsWanted, stages: StageCache) -> NotedClips | No
     kept = stages.find(_CLIPS, wanted.inputs())
     if kept is None:
         return None
-    found = json.loads((kept.folder / _NOTE).read_text(encoding="utf-8"))
+    found = _read(kept)
     return NotedClips(found["calibration"], tuple(found["trial"]))
+
+
+def _read(kept: StageResult) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((kept.folder / _NOTE).read_text(encoding="utf-8"))
+    return found
 
 
 _CLIPS, _NOTE = "clips", "clips.json"

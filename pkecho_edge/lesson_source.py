@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from pkecho_edge.data.clip import Clip, clip_at, clip_indices
 from pkecho_edge.data.dataset import Dataset, Skipped, iterate
+from pkecho_edge.data.files_below import data_files
 from pkecho_edge.data.layouts import open_dataset
 from pkecho_edge.data.phantom import PhantomSpec, draw_spec, rendered, rendered_phases
 from pkecho_edge.data.recording import Recording
@@ -34,7 +35,6 @@ HELD_OUT = 24
 _SEEDS = TRAINING_SEEDS[500_000:]  # not those that the packaged network was trained on
 _HELD_SEEDS = TUNING_SEEDS[500_000:]  # not those that quantizations are tried on
 _LONGEST_STEP = 3.0
-_OURS = (".safetensors", ".pkb", ".report", ".toml")
 
 
 @dataclass(frozen=True)
@@ -242,10 +242,9 @@ def _content_sha256(root: Path) -> str:
     Raises:
         DatasetError: one of them cannot be read.
     """
-    paths = [root] if root.is_file() else sorted(filter(_may_be_data, _files(root)))
     digest = hashlib.sha256()
     try:
-        for path in paths:
+        for path in data_files(root):
             digest.update(os.fsencode(path.relative_to(root)))
             digest.update(f"\0{path.stat().st_size}\n".encode())
             feed_digest(digest, path)
@@ -254,14 +253,3 @@ def _content_sha256(root: Path) -> str:
             f"cannot be read ({error.strerror})", path=path, remedy="Check its permissions"
         ) from error
     return digest.hexdigest()
-
-
-def _files(root: Path) -> Iterator[Path]:
-    for below, folders, names in os.walk(root):
-        folders[:] = [name for name in folders if _may_be_data(Path(name))]
-        yield from (Path(below, name) for name in names if Path(below, name).is_file())
-
-
-def _may_be_data(path: Path) -> bool:
-    """Hidden files, checkpoints, bundles, their reports and settings are no recordings."""
-    return not path.name.startswith(".") and path.suffix not in _OURS

@@ -151,6 +151,10 @@ class StageCache:
         final = self._folder(name, key)
         return StageResult(final, key, reused=True) if _is_intact(final) else None
 
+    def forget(self, name: str, inputs: Mapping[str, object]) -> None:
+        """Delete the stage of these inputs, so that it is made anew."""
+        shutil.rmtree(self._folder(name, self.key(name, inputs)), ignore_errors=True)
+
     def _folder(self, name: str, key: str) -> Path:
         return self.root / f"{name}-{key[:24]}"
 

@@ -14,6 +14,7 @@ from pkecho_edge.clip_roles import ClipsWanted, find_noted_clips, note_clips
 from pkecho_edge.data import sources
 from pkecho_edge.data.clip import Clip
 from pkecho_edge.stages import StageCache
+from pkecho_edge.verify import machine
 
 SIZE = (96, 96)
 CLIP = Clip("a", "a", "a", "test", np.zeros((2, 1, *SIZE), np.uint8), (0, 1))
@@ -52,6 +53,29 @@ def test_whatever_decides_them_is_asked_for(tmp_path: Path, change: str) -> None
     }
 
     assert find_noted_clips(replace(asked, **others[change]), cache) is None
+
+
+def test_a_note_that_says_otherwise_is_replaced(tmp_path: Path) -> None:
+    cache, asked = StageCache(tmp_path / "cache"), wanted(tmp_path / "data")
+    note_clips(asked, SET, [], cache)
+
+    note_clips(asked, SET, [CLIP], cache)
+
+    found = find_noted_clips(asked, cache)
+    assert found is not None
+    assert found.trial_sha256 == (CLIP.content_sha256,)
+
+
+@pytest.mark.parametrize("package", ["av", "numpy", "scipy", "nibabel"])
+def test_another_version_of_what_reads_recordings_may_give_other_clips(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, package: str
+) -> None:
+    cache, asked = StageCache(tmp_path / "cache"), wanted(tmp_path / "data")
+    note_clips(asked, SET, [CLIP], cache)
+    real = machine.version
+    monkeypatch.setattr(machine, "version", lambda name: "0" if name == package else real(name))
+
+    assert find_noted_clips(asked, cache) is None
 
 
 @pytest.mark.parametrize("change", ["content", "name", "new"])

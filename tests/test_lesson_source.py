@@ -13,6 +13,7 @@ from pkecho_edge import lesson_source
 from pkecho_edge.data.echonet import write_echonet
 from pkecho_edge.data.phantom import draw_spec, phantom_clip_recording
 from pkecho_edge.data.recording import Recording
+from pkecho_edge.data.sources import dataset
 from pkecho_edge.errors import DatasetError, UsageError
 from pkecho_edge.lesson_source import LessonSource, lesson_windows
 
@@ -121,6 +122,36 @@ def test_the_key_does_not_mind_what_this_tool_leaves_in_a_folder(tmp_path: Path)
 
     Path(os.fsdecode(bytes(root) + b"/\xff.txt")).write_text("a name that is no text")
     assert LessonSource(root).key() != before
+
+
+def test_what_lies_behind_a_link_counts_and_a_circle_ends(tmp_path: Path) -> None:
+    root = written(tmp_path / "a", ["TRAIN", "TRAIN"])
+    (root / "Videos").rename(tmp_path / "elsewhere")
+    (root / "Videos").symlink_to(tmp_path / "elsewhere")
+    (root / "circle").symlink_to(root)
+    before, listed = LessonSource(root).key(), dataset(root, SIZE).signature()
+    assert before == LessonSource(written(tmp_path / "b", ["TRAIN", "TRAIN"])).key()
+
+    video = next((tmp_path / "elsewhere").iterdir())
+    video.write_bytes(video.read_bytes() + b"\0")
+
+    assert LessonSource(root).key() != before
+    assert dataset(root, SIZE).signature() != listed
+
+
+def test_the_listing_leaves_out_what_the_key_leaves_out(tmp_path: Path) -> None:
+    root = written(tmp_path / "a", ["TRAIN", "TRAIN"])
+    before = dataset(root, SIZE).signature()
+
+    (root / "heart.pkb").mkdir()
+    (root / "heart.pkb" / "manifest.json").write_text("{}")
+    (root / "heart.pkb.toml").write_text("[compile]")
+    (root / ".new.pkb.partial").mkdir()
+    (root / ".new.pkb.partial" / "engine.bin").write_bytes(b"\0")
+    assert dataset(root, SIZE).signature() == before
+
+    (root / "more.avi").touch()
+    assert dataset(root, SIZE).signature() != before
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")

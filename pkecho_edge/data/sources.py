@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pkecho_edge.data.clip import CLIP_LENGTH, Clip, clip_at, clip_indices, ed_es_clip
+from pkecho_edge.data.files_below import data_files
 from pkecho_edge.data.phantom import PhantomSpec, draw_spec, phantom_recording
 from pkecho_edge.data.recording import Recording
 from pkecho_edge.data.sequence import (
@@ -194,10 +195,9 @@ class ClipSource:
 
 
 def _listing_sha256(root: Path) -> str:
-    """Of the names, sizes and times of change of all files below a folder, or of one file."""
-    paths = [root] if root.is_file() else sorted(path for path in root.rglob("*"))
+    """Of the names, sizes and times of change of all files of a dataset's folder, or of one."""
     digest = hashlib.sha256()
-    for path in paths:
+    for path in data_files(root):
         with suppress(OSError):
             facts = path.stat()
             name = os.fsencode(path.relative_to(root))
