@@ -92,6 +92,31 @@ def test_a_compiler_finds_the_kit_by_pkg_config_wherever_it_was_moved(
     assert said.stdout == "1.0.0 PKECHO_PUBLIC_KEY\n"
 
 
+@pytest.mark.parametrize(
+    ("lib", "include", "expected"),
+    [
+        ("lib", "include", ["${pcfiledir}/../../", "${prefix}/lib", "${prefix}/include"]),
+        ("/k/lib", "include", ["/usr/x", "/k/lib", "${prefix}/include"]),
+        ("lib/arch", "/k/inc", ["${pcfiledir}/../../../", "${prefix}/lib/arch", "/k/inc"]),
+    ],
+)
+def test_pkg_config_takes_absolute_folders_as_they_are(
+    firmware_build: Path, tmp_path: Path, lib: str, include: str, expected: list[str]
+) -> None:
+    subprocess.run(
+        [
+            *("cmake", "-S", ROOT / "firmware", "-B", tmp_path, "-DPKECHO_OPENVINO=OFF"),
+            *(f"-DCMAKE_INSTALL_LIBDIR={lib}", f"-DCMAKE_INSTALL_INCLUDEDIR={include}"),
+            "-DCMAKE_INSTALL_PREFIX=/usr/x",
+        ],
+        capture_output=True,
+        check=True,
+    )
+
+    text = (tmp_path / "pkecho.pc").read_text()
+    assert re.findall(r"^(?:prefix|libdir|includedir)=(.+)$", text, re.MULTILINE) == expected
+
+
 def test_the_example_that_plays_a_video_is_short_enough_to_read() -> None:
     lines = (ROOT / "firmware" / "examples" / "play.c").read_text().splitlines()
     assert len(lines) <= 80
