@@ -70,7 +70,7 @@ from pkecho_edge.verify.gates import DEFAULT_LIMITS
 if TYPE_CHECKING:
     from pkecho_edge.model.network import PKEchoNet
 
-__all__ = ["DRAWN", "VERIFIED", "CompileResult", "VerifyResult", "check_apart"]
+__all__ = ["DRAWN", "IN_PLACE", "VERIFIED", "CompileResult", "VerifyResult", "check_apart"]
 __all__ += ["check_security_version", "check_target", "checked_modes", "compile"]
 __all__ += ["measure_in_place", "pack", "report_folder", "result_file"]
 __all__ += ["verify", "verify_scale"]
@@ -78,7 +78,7 @@ __all__ += ["verify", "verify_scale"]
 
 KIT = "pkecho_device.py"
 
-DRAWN, VERIFIED = "draw the clips", "verify"
+DRAWN, VERIFIED, IN_PLACE = "draw the clips", "verify", "plans, on this device"
 """Parts of a run that are no stages, because every run does them; their durations are remembered
 under these names."""
 
@@ -408,13 +408,13 @@ def measure_in_place(
     found = device_here(kit) if kit.is_file() else None
     if found is None:
         return None
-    result = result_file(bundle)
+    result, started = result_file(bundle), time.monotonic()
     with scratch_folder(result.absolute().parent, result.name) as scratch:
         pack(bundle, data, scratch / "pack.npz", baseline=baseline, cache=cache, observer=observer)
-        observer.start("plans, on this device", None)
+        observer.start(IN_PLACE, None)
         run_kit(kit, scratch / "pack.npz", result, say, rounds)
         observer.done(found)
-    return verify(
+    verified = verify(
         bundle,
         data,
         baseline=baseline,
@@ -423,6 +423,10 @@ def measure_in_place(
         cache=cache,
         observer=observer,
     )
+    modes = tuple(verified.modes)
+    took = time.monotonic() - started
+    StageCache(cache or default_cache()).remember(IN_PLACE, took, verify_scale(data, modes))
+    return verified
 
 
 def result_file(bundle: Path) -> Path:

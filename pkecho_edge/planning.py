@@ -29,9 +29,11 @@ from pkecho_edge.calibration.calibration_set import CalibrationSet
 from pkecho_edge.calibration.plan import QuantizationPlan
 from pkecho_edge.clip_roles import ClipsWanted, find_noted_clips
 from pkecho_edge.data.sources import ClipSource
+from pkecho_edge.device.here import may_be_device
 from pkecho_edge.lesson_source import LessonSource
 from pkecho_edge.pipeline import (
     DRAWN,
+    IN_PLACE,
     VERIFIED,
     check_apart,
     check_security_version,
@@ -119,9 +121,13 @@ def plan_compile(
     seed: int,
     security_version: int = 1,
     overwrite: bool = False,
+    in_place: bool = False,
     cache: Path | None = None,
 ) -> tuple[Planned, ...]:
-    """The stages of `pipeline.compile`, whose arguments these are.
+    """The stages of `pipeline.compile`, whose arguments these are but for `in_place`.
+
+    Args:
+        in_place: whether `pipeline.measure_in_place` follows, where this machine is the device.
 
     Raises:
         what `pipeline.compile` refuses before its first stage.
@@ -152,7 +158,10 @@ def plan_compile(
     else:
         found += forecast.quantized(sha256, wanted, quantization, limits)
     scale = verify_scale(verification, modes)
-    return (*found, Planned(VERIFIED, "always", seconds=stages.durations(VERIFIED, scale)))
+    found.append(Planned(VERIFIED, "always", seconds=stages.durations(VERIFIED, scale)))
+    if in_place and targets.get(target).capabilities.device_kit and may_be_device():
+        found.append(Planned(IN_PLACE, "always", seconds=stages.durations(IN_PLACE, scale)))
+    return tuple(found)
 
 
 @dataclass(frozen=True)

@@ -102,6 +102,7 @@ def compile_(
     check_record(record, "compile")
     asked = _asked(order, overwrite)
     if dry_run:
+        asked["in_place"] = settings.in_place
         show_plan(planning.plan_compile(order.checkpoint, order.out, **asked), json, quiet)
         return
     with Bars(quiet) as bars:

@@ -18,7 +18,7 @@ from pkecho_edge.errors import (
     UnusableInput,
 )
 
-__all__ = ["device_here", "run_kit"]
+__all__ = ["device_here", "may_be_device", "run_kit"]
 
 _ERRORS = {
     AccuracyGateFailed.exit_code: AccuracyGateFailed,
@@ -38,7 +38,7 @@ def device_here(kit: Path) -> str | None:
     Args:
         kit: pkecho_device.py in its bundle.
     """
-    if importlib.util.find_spec("tensorrt") is None or not _has_driver():
+    if not may_be_device():
         return None
     try:
         asked = subprocess.run(
@@ -52,6 +52,11 @@ def device_here(kit: Path) -> str | None:
         return None
     lines = asked.stdout.splitlines()  # on the bundle, then on the device
     return lines[-1].strip() if asked.returncode == 0 and lines else None
+
+
+def may_be_device() -> bool:
+    """Whether TensorRT and a GPU's driver are here; only a kit can tell whether they fit."""
+    return importlib.util.find_spec("tensorrt") is not None and _has_driver()
 
 
 def run_kit(

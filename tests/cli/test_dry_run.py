@@ -139,6 +139,26 @@ def test_another_size_has_times_of_its_own(plan: Plan) -> None:
     assert found["export"]["expected_s"] is None
 
 
+@pytest.mark.parametrize(
+    ("target", "here", "more", "said"),
+    [
+        ("jetson", True, "", True),
+        ("jetson", True, "--no-in-place", False),
+        ("jetson", False, "", False),
+        ("cpu", True, "", False),
+    ],
+)
+def test_a_machine_that_may_be_the_device_builds_plans(
+    plan: Plan, monkeypatch: pytest.MonkeyPatch, target: str, here: bool, more: str, said: bool
+) -> None:
+    monkeypatch.setattr("pkecho_edge.planning.may_be_device", lambda: here)
+
+    found = states(plan(f"{COMPILE} --target {target} {more} --out new.pkb"))
+
+    assert (found.get("plans, on this device") == "always") is said
+    assert list(found)[-1] == ("plans, on this device" if said else "verify")
+
+
 def test_pruning_comes_first_and_all_else_depends_on_it(plan: Plan, typed: Type) -> None:
     line = f"{COMPILE} --prune 0.4 --prune-steps 0 --out new.pkb"
     found = states(plan(line))
