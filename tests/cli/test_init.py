@@ -584,3 +584,42 @@ def test_a_record_says_what_the_target_stood_for(world: Path, typed: Type) -> No
     assert json.dumps(found["scheme"]) in json.dumps(manifest)
     assert (found["float_precision"], found["prune_steps"]) == ("f32", 2400)
     assert "profile" not in found
+
+
+def test_the_record_of_an_earlier_checkpoint_goes_before_that_is_replaced(
+    world: Path, typed: Type, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pkecho_edge import files
+
+    line = "prune network.safetensors --size 96 --steps 0 --out one.safetensors"
+    assert typed(f"{line} --ratio 0.4").code == 0
+    first, real = (world / "one.safetensors").read_bytes(), files.write_atomically
+
+    def full(path: Path, data: bytes) -> None:
+        if path.suffix == ".toml":
+            raise OSError(28, "No space left on device")
+        real(path, data)
+
+    monkeypatch.setattr(files, "write_atomically", full)
+    outcome = typed(f"{line} --ratio 0.3 --overwrite")
+
+    assert outcome.code == 2
+    assert "one.safetensors.toml: cannot be written (No space" in outcome.err
+    assert (world / "one.safetensors").read_bytes() != first
+    assert not (world / "one.safetensors.toml").exists()
+
+
+@pytest.mark.parametrize("verified", [True, False])
+def test_the_record_of_an_earlier_search_goes_before_its_bundle_is_replaced(
+    tmp_path: Path, verified: bool
+) -> None:
+    from pkecho_edge import searching
+
+    scratch = tmp_path / ".scratch"
+    (scratch / "heart.pkb").mkdir(parents=True)
+    write_record(tmp_path / "tune.toml", "tune", TuneSettings())
+
+    searching._replace(tmp_path / "heart.pkb", scratch, verified)
+
+    assert not (tmp_path / "tune.toml").exists()
+    assert (tmp_path / "heart.pkb").exists() is verified
