@@ -97,9 +97,8 @@ def compile_(
 
     order = _ordered(settings, quiet)
     record = record_path(order.out)
-    if not os.path.lexists(order.out):  # what is there, the bundle's writer judges
-        check_place(order.out)
-    check_record(record, "compile")
+    if os.path.lexists(order.checkpoint):  # else the street says what is wrong, with its name
+        _check_output(order.out, record)
     asked = _asked(order, overwrite)
     if dry_run:
         asked["in_place"] = settings.in_place
@@ -124,6 +123,13 @@ def compile_(
     check_gates(found.gates, path=reports / "report.json", allow_incomplete=True)
     if unwritten:  # the last to fail: by now the reader knows that the bundle is there
         raise unwritten
+
+
+def _check_output(out: Path, record: Path) -> None:
+    """Both can be written, as far as one can know before."""
+    if not os.path.lexists(out):  # what is there, the bundle's writer judges
+        check_place(out)
+    check_record(record, "compile")
 
 
 compile_command = settings_command("compile", CompileSettings, compile_, looks_for=CONFIG)

@@ -21,7 +21,12 @@ from pkecho_edge.verify.ef_categories import EF_CATEGORY_RULE, ef_categories
 from pkecho_edge.verify.live import SLOPE_RULE, LiveResult, LiveRow
 from pkecho_edge.verify.non_inferiority import NON_INFERIORITY_RULE, non_inferiority
 from pkecho_edge.verify.scores import EF_CONVENTION, EMPTY_MASK_RULE, MASK_RULE, ClipRow
-from pkecho_edge.verify.speed import PEAK_MEMORY_LABEL, SPEEDUP_RULE, SpeedResult
+from pkecho_edge.verify.speed import (
+    AGAINST_SPEEDUP_RULE,
+    PEAK_MEMORY_LABEL,
+    SPEEDUP_RULE,
+    SpeedResult,
+)
 from pkecho_edge.verify.subgroups import SUBGROUP_RULE, subgroups
 
 __all__ = ["ModeResult", "conventions", "mode_document", "strict_json"]
@@ -45,8 +50,12 @@ class ModeResult:
     not_timed: str = "not timed"
 
 
-def conventions() -> dict[str, str]:
-    """The rules behind the figures, in words."""
+def conventions(*, against: bool) -> dict[str, str]:
+    """The rules behind the figures, in words.
+
+    Args:
+        against: whether another bundle stands where the baseline does.
+    """
     return {
         "drift": "baseline minus engine per clip; DSC above 0, HD95 and ASD below 0: engine worse",
         "mask": MASK_RULE,
@@ -67,7 +76,7 @@ def conventions() -> dict[str, str]:
         "long_sequences": LONG_RULE,
         "empty_masks": EMPTY_MASK_RULE,
         "interval": INTERVAL_CONVENTION,
-        "speedup": SPEEDUP_RULE,
+        "speedup": AGAINST_SPEEDUP_RULE if against else SPEEDUP_RULE,
         "fps": "frames that a call gives a result for / median latency",
         "peak_memory_mb": PEAK_MEMORY_LABEL,
     }

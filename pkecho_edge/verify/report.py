@@ -83,7 +83,7 @@ class Report:
             "verdict": self.verdict,
             "gates": [gate.to_dict() for gate in self.gates],
             "warnings": self.warnings,
-            "conventions": conventions(),
+            "conventions": conventions(against="against" in self.lineage),
             "modes": {
                 name: mode_document(mode, self._limits(name)) for name, mode in self.modes.items()
             },

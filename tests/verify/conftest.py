@@ -91,17 +91,17 @@ class Clock:
         return run
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_clip() -> MakeClip:
     return build_clip
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def baseline() -> Network:
     return exact
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def eroding_engine() -> Network:
     return eroded
 
@@ -111,25 +111,25 @@ def clock() -> Clock:
     return Clock()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def five_clips() -> list[Clip]:
     """One clip of each of five patients."""
     return [build_clip(f"p{index}") for index in range(5)]
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def unchanged(five_clips: list[Clip]) -> AccuracyResult:
     """Of an engine identical to the baseline."""
     return measure_accuracy(exact, exact, five_clips)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def degraded(five_clips: list[Clip]) -> AccuracyResult:
     """Of an engine that erodes."""
     return measure_accuracy(exact, eroded, five_clips)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def time_sides() -> Callable[[float, float], SpeedResult]:
     """Baseline and engine latency in ms -> their timing."""
 

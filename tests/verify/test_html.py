@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -49,15 +50,20 @@ class Measured:
     report: Report
     gallery: Gallery
 
-    @property
+    @cached_property
     def page(self) -> str:
+        """Drawn once: it takes seconds, and many tests read it."""
+        return self.draw()
+
+    def draw(self) -> str:
+        """Drawn anew."""
         return render_html(self.report.to_dict(), {"clip": self.gallery})
 
 
 Measure = Callable[..., Measured]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def measure(baseline: Network) -> Measure:
     def run(engine: Network, clips: list[Clip], speed: SpeedResult | None = None) -> Measured:
         gallery = Gallery()
@@ -68,7 +74,7 @@ def measure(baseline: Network) -> Measure:
     return run
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def failing(
     measure: Measure, eroding_engine: Network, five_clips: list[Clip], time_sides: TimeSides
 ) -> Measured:
@@ -246,7 +252,7 @@ def test_both_modes_stand_on_one_page(failing: Measured) -> None:
     assert "Live stream: accuracy" in page
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def live(failing: Measured, make_clip: MakeClip) -> Measured:
     """A stream followed over time, on short sequences and on long ones."""
     scored = failing.report.modes["clip"].accuracy
@@ -337,7 +343,7 @@ def test_a_dead_engine_is_shown(
 
 
 def test_the_same_input_gives_the_same_page(failing: Measured) -> None:
-    assert failing.page == failing.page  # rendered twice
+    assert failing.draw() == failing.page
 
 
 def test_the_users_matplotlib_settings_have_no_say(failing: Measured) -> None:
@@ -345,7 +351,7 @@ def test_the_users_matplotlib_settings_have_no_say(failing: Measured) -> None:
 
     before = failing.page
     with matplotlib.rc_context({"font.size": 30, "svg.fonttype": "path", "axes.grid": False}):
-        assert failing.page == before
+        assert failing.draw() == before
         assert matplotlib.rcParams["font.size"] == 30
 
 
