@@ -15,7 +15,16 @@ from pkecho_edge.running.segmentation import FrameFigures
 if TYPE_CHECKING:
     from PIL.ImageFont import FreeTypeFont
 
-__all__ = ["CONTOUR", "DOUBTFUL", "ED_COLOUR", "ES_COLOUR", "Curve", "check_pillow", "contour_band"]
+__all__ = [
+    "CONTOUR",
+    "DOUBTFUL",
+    "ED_COLOUR",
+    "ES_COLOUR",
+    "Curve",
+    "beats_by_frame",
+    "check_pillow",
+    "contour_band",
+]
 __all__ += ["figures_line", "font", "phases", "resized"]
 
 CONTOUR, DOUBTFUL = (240, 228, 66), (213, 94, 0)
@@ -83,6 +92,11 @@ def phases(beats: list[Beat]) -> dict[int, tuple[str, Beat]]:
     """Frame number -> "ED" or "ES" and its beat."""
     marked = {beat.ed_index: ("ED", beat) for beat in beats}
     return marked | {beat.es_index: ("ES", beat) for beat in beats}
+
+
+def beats_by_frame(beats: list[Beat]) -> dict[int, Beat]:
+    """Frame number -> the beat that it is part of; frames of none are left out."""
+    return {index: beat for beat in beats for index in range(beat.first, beat.first + beat.frames)}
 
 
 def figures_line(figures: FrameFigures) -> str:

@@ -27,6 +27,7 @@ from pkecho_edge.running.drawing import (
     CONTOUR,
     DOUBTFUL,
     Curve,
+    beats_by_frame,
     contour_band,
     figures_line,
     font,
@@ -154,9 +155,7 @@ class _Painter:
 
     def __init__(self, layout: _Layout, found: Segmentation, beats: list[Beat]) -> None:
         self._layout, self._found, self._phases = layout, found, phases(beats)
-        self._beat_of = {
-            index: beat for beat in beats for index in range(beat.first, beat.first + beat.frames)
-        }
+        self._beat_of = beats_by_frame(beats)
         height, width = layout.size
         self._canvas = np.full((height * 3 // 2, width), _NEUTRAL, dtype=np.uint8)
         self._luma = self._canvas[:height]

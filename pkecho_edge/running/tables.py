@@ -12,7 +12,7 @@ import numpy as np
 
 from pkecho_edge.metrics.area_curve import BEAT_RULE, ED_ES_RULE
 from pkecho_edge.metrics.beats import BEAT_METHOD, Beat
-from pkecho_edge.running.drawing import phases
+from pkecho_edge.running.drawing import beats_by_frame, phases
 from pkecho_edge.running.segmentation import Segmentation
 
 __all__ = ["beats_csv", "beats_document", "frames_csv", "mean_ejection_fraction"]
@@ -30,11 +30,7 @@ _BEAT_COLUMNS = (
 def frames_csv(found: Segmentation, beats: list[Beat]) -> str:
     """One row per frame; what is not known is empty."""
     marked = phases(beats)
-    beat_of = {
-        index: beat.number
-        for beat in beats
-        for index in range(beat.first, beat.first + beat.frames)
-    }
+    beat_of = beats_by_frame(beats)
     return _csv(
         _FRAME_COLUMNS,
         (
@@ -49,7 +45,7 @@ def frames_csv(found: Segmentation, beats: list[Beat]) -> str:
                 " ".join(f.flags),
                 f.restarted,
                 marked[f.index][0] if f.index in marked else "",
-                beat_of.get(f.index, ""),
+                beat_of[f.index].number if f.index in beat_of else "",
                 _number(f.latency_ms, 3),
             )
             for f in found.figures

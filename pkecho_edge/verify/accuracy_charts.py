@@ -19,6 +19,7 @@ from pkecho_edge.verify.drawing import (
     plain_label,
     whole_numbers,
 )
+from pkecho_edge.verify.subgroups import UNKNOWN
 from pkecho_edge.verify.words import Document, gate_limit, interval, number, signed
 
 if TYPE_CHECKING:
@@ -266,7 +267,7 @@ def drift_by_quality(mode: str, clips: Sequence[Document], qualities: Document) 
 
     def draw(axis: Axes) -> None:
         for row, name in enumerate(names):
-            rows = [clip for clip in clips if (clip["quality"] or "unknown") == name]
+            rows = [clip for clip in clips if (clip["quality"] or UNKNOWN) == name]
             values = np.array([c["dsc_drift"] for c in rows if c["dsc_drift"] is not None])
             values = values[farthest(values)]
             spread = row + 0.15 + 0.25 * (np.arange(values.size) * 0.618 % 1)

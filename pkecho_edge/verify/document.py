@@ -27,7 +27,7 @@ from pkecho_edge.verify.speed import (
     SPEEDUP_RULE,
     SpeedResult,
 )
-from pkecho_edge.verify.subgroups import SUBGROUP_RULE, subgroups
+from pkecho_edge.verify.subgroups import SUBGROUP_RULE, UNKNOWN, subgroups
 
 __all__ = ["ModeResult", "conventions", "mode_document", "strict_json"]
 
@@ -105,7 +105,7 @@ def _data_document(accuracy: AccuracyResult) -> dict[str, object]:
         "n_frames": sum(row.n_frames for row in rows),
         "n_labelled_frames": sum(row.n_labelled for row in rows),
         "image_sizes": sorted({row.image_size for row in rows}),
-        "quality": dict(sorted(Counter(row.quality or "unknown" for row in rows).items())),
+        "quality": dict(sorted(Counter(row.quality or UNKNOWN for row in rows).items())),
         "empty_masks": {
             "truth_labelled_frames": sum(row.empty_truth for row in rows),
             "baseline_frames": accuracy.baseline.empty_frames,

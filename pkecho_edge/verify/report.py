@@ -14,8 +14,10 @@ import errno
 import json
 import os
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +79,11 @@ class Report:
         Raises:
             TypeError: the machine or the lineage holds something that JSON does not know.
         """
+        return deepcopy(self._document)
+
+    @cached_property
+    def _document(self) -> dict[str, Any]:
+        """Made once for file, page and table: every subgroup's intervals are resampled for it."""
         document = {
             "schema": REPORT_SCHEMA,
             "created": self.created,
