@@ -19,7 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from pkecho_edge import pipeline, targets
+from pkecho_edge import pipeline, targets, verifying
 from pkecho_edge.bundle.reader import read_bundle
 from pkecho_edge.calibration.calibration_set import CalibrationSet
 from pkecho_edge.clip_roles import clip_sources
@@ -28,7 +28,7 @@ from pkecho_edge.data.standard import STANDARD_COUNT
 from pkecho_edge.frame_size import check_frame_size
 from pkecho_edge.lesson_source import LessonSource
 from pkecho_edge.measuring import VerifyResult
-from pkecho_edge.pipeline import CompileResult
+from pkecho_edge.pipeline import CompileOrder, CompileResult
 from pkecho_edge.recovering import PruningOrder
 from pkecho_edge.stages import LineObserver, Observer, SilentObserver
 from pkecho_edge.tuning.choose import QuantizationOrder, rules_of
@@ -105,21 +105,18 @@ def compile(
     folder = Path(f"{weights.stem}-{target}.pkb") if out is None else Path(out)
     recordings = None if data is None else Path(data)
     shape = check_frame_size((size, size) if isinstance(size, int) else size)
-    of_calibration, of_verification, of_trial = clip_sources(
+    clips_of = clip_sources(
         recordings,
         phantoms or (checkpoint is None and recordings is None),
         shape,
         clips,
         verify_clips,
     )
-    options = targets.options_for(target, float_precision, threads, profile)
     round_to = targets.get(target).capabilities.round_to
-    return pipeline.compile(
+    order = CompileOrder(
         weights,
         folder,
-        calibration=of_calibration,
-        verification=of_verification,
-        trial=of_trial,
+        *clips_of,
         target=target,
         modes=modes,
         calibration_clips=clips,
@@ -128,13 +125,13 @@ def compile(
         lessons=LessonSource(recordings),
         baseline=None if baseline is None else Path(baseline),
         quantization=QuantizationOrder(rules=rules_of(rule)),
-        options=options,
+        options=targets.options_for(target, float_precision, threads, profile),
         limits={**DEFAULT_LIMITS, **(gates or {})},
         seed=seed,
         security_version=security_version,
         overwrite=overwrite,
-        observer=_observer(progress),
     )
+    return pipeline.compile(order, observer=_observer(progress))
 
 
 def verify(
@@ -180,7 +177,7 @@ def verify(
         source = sources.dataset(Path(data), size, split=split, count=clips)
     if long is not None:
         source = replace(source, long=sources.LongRun(long))
-    return pipeline.verify(
+    return verifying.verify(
         folder,
         source,
         baseline=None if baseline is None else Path(baseline),

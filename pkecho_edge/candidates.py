@@ -24,7 +24,7 @@ from pkecho_edge.errors import PkechoEdgeError
 from pkecho_edge.lesson_source import LessonSource
 from pkecho_edge.measuring import Side, VerifyResult, loaded_sides
 from pkecho_edge.model.network import count_gmacs
-from pkecho_edge.pipeline import CompileResult
+from pkecho_edge.pipeline import CompileOrder, CompileResult
 from pkecho_edge.pruning_stage import Lineaged, load_lineaged, prune_checkpoint
 from pkecho_edge.recovering import PruningOrder
 from pkecho_edge.stages import Observer, StageCache
@@ -296,26 +296,26 @@ class Search:
         return None if made is None else made.attempt.source.network.sha256
 
     def verify_best(
-        self, compiled: Callable[..., CompileResult], path: Path
+        self, compiled: Callable[[CompileOrder, Observer], CompileResult], order: CompileOrder
     ) -> tuple[Choice, VerifyResult | None]:
         """Compile and verify the best, and while a gate fails the next; None for none.
 
         Args:
-            compiled: `pipeline.compile` of all but what is the candidate's.
-            path: of the bundle; it holds the last one that was tried.
+            compiled: `pipeline.compile` with its cache.
+            order: all but what is the candidate's; its bundle is the last one that was tried.
         """
         while (choice := choose(self.rows, self.plan.budget)).chosen is not None:
             chosen = choice.chosen
             attempt = self.made[chosen.candidate].attempt
-            result = compiled(
-                attempt.source.checkpoint,
-                path,
+            asked = replace(
+                order,
+                checkpoint=attempt.source.checkpoint,
                 baseline=attempt.source.baseline,
                 quantization=attempt.order,
                 options=self.plan.options_of(chosen.candidate),
                 overwrite=True,
-                observer=_Named(self.observer, chosen.candidate.label),
             )
+            result = compiled(asked, _Named(self.observer, chosen.candidate.label))
             failed = [gate for gate in result.verification.gates if gate.passed is False]
             if not failed:
                 return choice, result.verification

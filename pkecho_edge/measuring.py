@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Reference", "Side", "VerifyResult", "comparable_sides"]
 __all__ += ["engine_reference", "loaded_sides", "measure", "network_reference", "opened_sides"]
-__all__ += ["write_reports"]
+__all__ += ["verify_scale", "write_reports"]
 
 SegmentFrames: TypeAlias = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 """u8 [N, 1, H, W] -> logits f32 [N, 1, H, W]."""
@@ -281,6 +281,12 @@ def _graph_alone(engines: Mapping[str, Side]) -> tuple[str, ...]:
     """What a report must say where graphs stand for the engines of a device."""
     alone = all(side.step is None and side.not_timed == ON_DEVICE for side in engines.values())
     return (_GRAPH_ALONE,) if alone else ()
+
+
+def verify_scale(verification: ClipSource, modes: Sequence[str]) -> str:
+    """What the duration of verification depends on."""
+    height, width = verification.size
+    return f"{height}x{width}, {verification.description}, {' '.join(modes)}"
 
 
 def write_reports(result: VerifyResult, folder: Path) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any, Literal
@@ -25,28 +25,17 @@ from pkecho_edge.building import (
     shape,
 )
 from pkecho_edge.bundle.writer import check_free
-from pkecho_edge.calibration.calibration_set import CalibrationSet
 from pkecho_edge.calibration.plan import QuantizationPlan
-from pkecho_edge.clip_roles import ClipsWanted, find_noted_clips
-from pkecho_edge.data.sources import ClipSource
+from pkecho_edge.clip_roles import find_noted_clips
 from pkecho_edge.device.here import may_be_device
 from pkecho_edge.lesson_source import LessonSource
-from pkecho_edge.pipeline import (
-    DRAWN,
-    IN_PLACE,
-    VERIFIED,
-    check_apart,
-    check_security_version,
-    check_target,
-    checked_modes,
-    verify_scale,
-)
+from pkecho_edge.measuring import verify_scale
+from pkecho_edge.pipeline import DRAWN, VERIFIED, CompileOrder, check_apart
 from pkecho_edge.pruning_stage import (
     LESSONS,
     NETWORK,
     Lineaged,
     check_reachable,
-    check_scope,
     lessons_inputs,
     lessons_scale,
     prune_inputs,
@@ -57,8 +46,8 @@ from pkecho_edge.pruning_stage import (
 from pkecho_edge.recovering import PruningOrder
 from pkecho_edge.stages import StageCache, StageResult, default_cache
 from pkecho_edge.targets.base import CompileOptions
-from pkecho_edge.tuning.choose import QuantizationOrder
 from pkecho_edge.tuning.layer_costs import LAYER_COSTS, finished_latency_table
+from pkecho_edge.verifying import IN_PLACE
 
 __all__ = ["Planned", "plan_compile", "plan_prune"]
 
@@ -102,64 +91,40 @@ class Planned:
 
 
 def plan_compile(
-    checkpoint: Path,
-    out: Path,
-    *,
-    calibration: ClipSource,
-    verification: ClipSource,
-    trial: ClipSource | None,
-    target: str,
-    modes: Sequence[str],
-    calibration_clips: int,
-    calibration_set: CalibrationSet | None,
-    pruning: PruningOrder | None,
-    lessons: LessonSource,
-    baseline: Path | None,
-    quantization: QuantizationOrder,
-    options: CompileOptions,
-    limits: Mapping[str, float],
-    seed: int,
-    security_version: int = 1,
-    overwrite: bool = False,
-    in_place: bool = False,
-    cache: Path | None = None,
+    order: CompileOrder, *, in_place: bool = False, cache: Path | None = None
 ) -> tuple[Planned, ...]:
-    """The stages of `pipeline.compile`, whose arguments these are but for `in_place`.
+    """The stages of `pipeline.compile`.
 
     Args:
-        in_place: whether `pipeline.measure_in_place` follows, where this machine is the device.
+        order: what is asked.
+        in_place: whether `verifying.measure_in_place` follows, where this machine is the device.
+        cache: of finished stages; None for the user's.
 
     Raises:
         what `pipeline.compile` refuses before its first stage.
     """
     stages = StageCache(cache or default_cache())
-    modes = checked_modes(modes)
-    check_security_version(security_version)
-    check_target(target, options)
-    if pruning is not None:
-        check_scope(pruning.scope, target)
-    check_free(out, overwrite=overwrite)
-    origin = read_lineaged(checkpoint, baseline, stages)
-    length = origin.network.config.frames
-    calibration, verification = (replace(s, length=length) for s in (calibration, verification))
-    trial = trial and replace(trial, length=length)
-    calibration.patients()  # a folder that is no dataset is refused here
-    if calibration_set is not None:
-        check_apart(calibration_set, verification)
-    wanted = ClipsWanted(calibration, trial, calibration_set, calibration_clips, seed)
-    found = [Planned(DRAWN, "always", seconds=stages.durations(DRAWN, wanted.scale))]
+    order = order.checked()
+    check_free(order.out, overwrite=order.overwrite)
+    origin = read_lineaged(order.checkpoint, order.baseline, stages)
+    order = order.of_length(origin.network.config.frames)
+    order.calibration.patients()  # a folder that is no dataset is refused here
+    if order.calibration_set is not None:
+        check_apart(order.calibration_set, order.verification)
+    drawn = stages.durations(DRAWN, order.clips_wanted.scale)
+    found = [Planned(DRAWN, "always", seconds=drawn)]
     sha256: str | None = origin.sha256
-    if pruning is not None:
-        found += plan_prune(origin, pruning, lessons, [calibration.size], stages, options=options)
-        sha256 = _pruned_sha256(origin, pruning, lessons, calibration.size, stages, options)
-    forecast = _Forecast(stages, calibration.size, target, tuple(modes), options)
-    if targets.get(target).capabilities.takes == "pt2":
-        found += forecast.programs(sha256)
-    else:
-        found += forecast.quantized(sha256, wanted, quantization, limits)
-    scale = verify_scale(verification, modes)
+    if order.pruning is not None:
+        options, size = order.engine_options, order.calibration.size
+        asked = (origin, order.pruning, order.lessons, [size], stages)
+        found += plan_prune(*asked, options=options)
+        sha256 = _pruned_sha256(*asked, options=options)
+    forecast = _Forecast(stages, order)
+    capabilities = targets.get(order.target).capabilities
+    found += (forecast.programs if capabilities.takes == "pt2" else forecast.quantized)(sha256)
+    scale = verify_scale(order.verification, order.modes)
     found.append(Planned(VERIFIED, "always", seconds=stages.durations(VERIFIED, scale)))
-    if in_place and targets.get(target).capabilities.device_kit and may_be_device():
+    if in_place and capabilities.device_kit and may_be_device():
         found.append(Planned(IN_PLACE, "always", seconds=stages.durations(IN_PLACE, scale)))
     return tuple(found)
 
@@ -169,41 +134,32 @@ class _Forecast:
     """The stages from a checkpoint, known by its hash, to its engines."""
 
     stages: StageCache
-    size: tuple[int, int]
-    target: str
-    modes: tuple[str, ...]
-    options: CompileOptions
+    order: CompileOrder
 
     def programs(self, sha256: str | None) -> Iterator[Planned]:
         """Of a target that takes exported programs; without a hash it depends on pruning."""
-        scale, engine = shape(self.size), f"engine-{self.target}"
+        stages, order, size = self.stages, self.order, self.order.calibration.size
+        scale = shape(size)
         if sha256 is None:
-            yield _waiting(self.stages, "programs", scale, "prune")
-            yield _waiting(self.stages, engine, scale, "prune")
+            yield _waiting(stages, "programs", scale, "prune")
+            yield _waiting(stages, self._engine, scale, "prune")
             return
-        inputs = programs_inputs(sha256, self.size, self.options.float_precision)
-        yield _planned(self.stages, "programs", inputs, scale)
-        key = self.stages.key("programs", inputs)
-        yield _planned(self.stages, engine, engine_inputs(key, self.modes, self.options), scale)
+        inputs = programs_inputs(sha256, size, order.engine_options.float_precision)
+        yield _planned(stages, "programs", inputs, scale)
+        yield self._compiled(stages.key("programs", inputs))
 
-    def quantized(
-        self,
-        sha256: str | None,
-        wanted: ClipsWanted,
-        order: QuantizationOrder,
-        limits: Mapping[str, float],
-    ) -> Iterator[Planned]:
+    def quantized(self, sha256: str | None) -> Iterator[Planned]:
         """Of a target that takes quantized graphs."""
-        stages, scale = self.stages, shape(self.size)
-        trying, engine = choose_scale(self.size, order), f"engine-{self.target}"
-        later = [("choose", trying), ("quantize", scale), (engine, scale)]
+        stages, order, size = self.stages, self.order, self.order.calibration.size
+        scale, trying = shape(size), choose_scale(size, order.quantization)
+        later = [("choose", trying), ("quantize", scale), (self._engine, scale)]
         if sha256 is None:
             for name, each in [("export", scale), *later]:
                 yield _waiting(stages, name, each, "prune")
             return
-        inputs = export_inputs(sha256, self.size)
+        inputs = export_inputs(sha256, size)
         yield _planned(stages, "export", inputs, scale)
-        export, noted = stages.key("export", inputs), find_noted_clips(wanted, stages)
+        export, noted = stages.key("export", inputs), find_noted_clips(order.clips_wanted, stages)
         if noted is None:
             for name, each in later:
                 yield _waiting(stages, name, each, DRAWN)
@@ -212,10 +168,10 @@ class _Forecast:
             export,
             noted.calibration_sha256,
             noted.trial_sha256,
-            self.target,
-            self.options,
-            order,
-            limits,
+            order.target,
+            order.engine_options,
+            order.quantization,
+            order.limits,
         )
         yield _planned(stages, "choose", choosing, trying)
         chosen = stages.find("choose", choosing)
@@ -225,8 +181,16 @@ class _Forecast:
             return
         quantizing = quantize_inputs(export, noted.calibration_sha256, _plan_of(chosen))
         yield _planned(stages, "quantize", quantizing, scale)
-        key = stages.key("quantize", quantizing)
-        yield _planned(stages, engine, engine_inputs(key, self.modes, self.options), scale)
+        yield self._compiled(stages.key("quantize", quantizing))
+
+    @property
+    def _engine(self) -> str:
+        return f"engine-{self.order.target}"
+
+    def _compiled(self, graphs: str) -> Planned:
+        """The last stage; `graphs` is the key of the one that made them."""
+        inputs = engine_inputs(graphs, self.order.modes, self.order.engine_options)
+        return _planned(self.stages, self._engine, inputs, shape(self.order.calibration.size))
 
 
 def _plan_of(chosen: StageResult) -> QuantizationPlan:
@@ -326,14 +290,14 @@ def _pruned_sha256(
     parent: Lineaged,
     order: PruningOrder,
     source: LessonSource,
-    size: tuple[int, int],
+    sizes: Sequence[tuple[int, int]],
     stages: StageCache,
     options: CompileOptions,
 ) -> str | None:
     """Of the pruned checkpoint; None where it is not there, or only a run can tell."""
     from pkecho_edge.model.checkpoint import checkpoint_sha256
 
-    inputs = _prune_inputs(parent, order, source, [size], stages, options)
+    inputs = _prune_inputs(parent, order, source, sizes, stages, options)
     done = None if inputs is None else stages.find("prune", inputs)
     return None if done is None else checkpoint_sha256(done.folder / NETWORK)
 

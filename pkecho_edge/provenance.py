@@ -30,14 +30,14 @@ from pkecho_edge.verify.gates import UNITS, limits_of_mode, verdict
 if TYPE_CHECKING:
     from pkecho_edge.pruning_stage import Lineaged
 
-__all__ = ["Order", "build_manifest", "bundle_facts", "bundle_lineage", "report_lineage"]
+__all__ = ["Provenance", "build_manifest", "bundle_facts", "bundle_lineage", "report_lineage"]
 
 _TOLERANCES = GoldenTolerances(pixels_fraction=0.002, area_fraction=0.01)
 _MAX_TEXT = 300
 
 
 @dataclass(frozen=True)
-class Order:
+class Provenance:
     """What is to be built, and from what.
 
     Attributes:
@@ -91,18 +91,18 @@ class Order:
         }
 
 
-def report_lineage(order: Order, built: Built) -> dict[str, object]:
+def report_lineage(provenance: Provenance, built: Built) -> dict[str, object]:
     """What a report says of the bundle that is being built."""
     return {
-        "checkpoint_sha256": order.origin.baseline_sha256,
-        "pruning_sha256": order.pruning_sha256,
-        "calibration_sha256": order.calibration.sha256,
+        "checkpoint_sha256": provenance.origin.baseline_sha256,
+        "pruning_sha256": provenance.pruning_sha256,
+        "calibration_sha256": provenance.calibration.sha256,
         "onnx_sha256": _graphs_sha256(built),
-        "target": order.target,
+        "target": provenance.target,
         "tool_versions": tool_versions(),
-        "configuration": _configuration(order, built),
+        "configuration": _configuration(provenance, built),
         "quantization": dict(built.quantization),
-        "seed": order.seed,
+        "seed": provenance.seed,
     }
 
 
@@ -129,23 +129,23 @@ def bundle_facts(bundle: Bundle) -> dict[str, object]:
     }
 
 
-def _configuration(order: Order, built: Built) -> dict[str, Any]:
+def _configuration(provenance: Provenance, built: Built) -> dict[str, Any]:
     """Of the network and of the build, plain JSON values; nothing that was measured."""
     plan = {name: built.quantization[name] for name in ("scheme", "rule", "float_layers")}
     return {
-        "network": json.loads(json.dumps(order.origin.network.config.as_dict())),
-        "options": dict(order.options.as_dict()),
-        "quantization": {**plan, "clips": len(order.calibration.entries)},
-        "device": order.options.profile.as_dict() if order.options.profile else None,
-        **order.facts,
+        "network": json.loads(json.dumps(provenance.origin.network.config.as_dict())),
+        "options": dict(provenance.options.as_dict()),
+        "quantization": {**plan, "clips": len(provenance.calibration.entries)},
+        "device": provenance.options.profile.as_dict() if provenance.options.profile else None,
+        **provenance.facts,
     }
 
 
-def _sizes(order: Order) -> dict[str, Any]:
+def _sizes(provenance: Provenance) -> dict[str, Any]:
     """Parameters, and GMACs of a clip; of the baseline as well where the network was pruned."""
     from pkecho_edge.model.network import count_gmacs, count_parameters
 
-    size, origin = order.calibration.size, order.origin
+    size, origin = provenance.calibration.size, provenance.origin
     found = {
         "parameters": count_parameters(origin.network),
         "gmacs": round(count_gmacs(origin.network, size), 3),
@@ -183,31 +183,31 @@ def _one_line(text: str) -> str:
     return text if len(text) <= _MAX_TEXT else text[: _MAX_TEXT - 3] + "..."
 
 
-def build_manifest(order: Order, built: Built, result: VerifyResult) -> Manifest:
+def build_manifest(provenance: Provenance, built: Built, result: VerifyResult) -> Manifest:
     """Complete but for the files, which the writer adds."""
     return Manifest(
-        target=order.target,
-        profile=order.options.profile.name if order.options.profile else None,
+        target=provenance.target,
+        profile=provenance.options.profile.name if provenance.options.profile else None,
         engines=tuple(EngineEntry.of(e, mode=mode) for mode, e in built.engines.items()),
-        preprocessing=Preprocessing(size=order.calibration.size),
+        preprocessing=Preprocessing(size=provenance.calibration.size),
         postprocessing=Postprocessing(),
-        window=Window(length=order.origin.network.config.frames),
+        window=Window(length=provenance.origin.network.config.frames),
         golden=_TOLERANCES,
         lineage=Lineage(
-            checkpoint_sha256=order.origin.baseline_sha256,
+            checkpoint_sha256=provenance.origin.baseline_sha256,
             onnx_sha256=_graphs_sha256(built),
-            calibration_sha256=order.calibration.sha256,
-            pruning_sha256=order.pruning_sha256,
+            calibration_sha256=provenance.calibration.sha256,
+            pruning_sha256=provenance.pruning_sha256,
             tool_versions=tool_versions(),
-            configuration=_configuration(order, built),
-            seed=order.seed,
+            configuration=_configuration(provenance, built),
+            seed=provenance.seed,
         ),
         gates=tuple(
             GateLimit(name, mode, limit, UNITS[name])
             for mode in built.engines
-            for name, limit in limits_of_mode(mode, order.limits).items()
+            for name, limit in limits_of_mode(mode, provenance.limits).items()
         ),
-        security_version=order.security_version,
+        security_version=provenance.security_version,
         reports=Reports(headline=_headline(result)),
     )
 

@@ -100,7 +100,7 @@ def quantize(
     seed: int = 0,
     observer: Observer | None = None,
 ) -> QuantizeResult:
-    """From a checkpoint to Q/DQ graphs; arguments as `pipeline.compile`.
+    """From a checkpoint to Q/DQ graphs; arguments as of `pipeline.CompileOrder`.
 
     Where an accuracy gate fails on the trial clips at first, or `explain` is set, every block is
     looked at. A scheme of TensorRT is measured in ONNX Runtime.

@@ -15,7 +15,6 @@ import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
-from functools import partial
 from json import dumps
 from pathlib import Path
 from typing import Any
@@ -134,7 +133,7 @@ def tune(
         rules: of INT8 ranges to choose from, for each network and precision.
         options: threads and device of the engines; None for the target's own.
         baseline: of a checkpoint that was pruned before; None finds it by its hash.
-        calibration_clips, calibration_set: as `pipeline.compile`.
+        calibration_clips, calibration_set: as `pipeline.CompileOrder`.
         limits: of the gates; the budget takes the place of those of DSC and EF drift.
         seed: of the choice of calibration clips.
         overwrite: replace an existing bundle.
@@ -183,24 +182,26 @@ def tune(
         rules,
     )
     sets = _trial_sets(plan, trial, calibration, stages, observer)
-    compiled = partial(
-        pipeline.compile,
-        calibration=calibration,
-        verification=verification,
-        trial=trial,
-        target=target,
-        modes=modes,
-        calibration_clips=calibration_clips,
-        calibration_set=calibration_set,
-        limits=plan.limits,
-        seed=seed,
-        cache=cache,
-    )
     with ExitStack() as stack:
         search = Search(plan, sets, stages, observer, on_scored, stack)
         search.score_all(Source(checkpoint, baseline, origin), ratios, others, kinds)
     with scratch_folder(out, place.name) as scratch:
-        choice, verified = search.verify_best(compiled, scratch / place.name)
+        order = pipeline.CompileOrder(
+            checkpoint,
+            scratch / place.name,
+            calibration,
+            verification,
+            trial,
+            target,
+            modes,
+            calibration_clips,
+            calibration_set,
+            limits=plan.limits,
+            seed=seed,
+        )
+        choice, verified = search.verify_best(
+            lambda asked, heard: pipeline.compile(asked, cache=cache, observer=heard), order
+        )
         _replace(place, scratch, verified is not None)
     document = {
         **_document(search, choice, mode),

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
@@ -15,16 +14,20 @@ import pkecho_edge as pk
 from pkecho_edge import api, pipeline
 from pkecho_edge.cli.compile_options import CompileSettings
 from pkecho_edge.errors import UsageError
-from pkecho_edge.stages import LineObserver, SilentObserver
+from pkecho_edge.pipeline import CompileOrder
+from pkecho_edge.stages import LineObserver, Observer, SilentObserver
+from pkecho_edge.verify.gates import DEFAULT_LIMITS
 
-Calls = list[tuple[tuple[Any, ...], dict[str, Any]]]
+Calls = list[tuple[CompileOrder, Observer]]
 
 
 @pytest.fixture
 def compiled(monkeypatch: pytest.MonkeyPatch) -> Calls:
     """What reaches the street, which is not gone."""
     calls: Calls = []
-    monkeypatch.setattr(pipeline, "compile", lambda *a, **k: calls.append((a, k)))
+    monkeypatch.setattr(
+        pipeline, "compile", lambda order, observer: calls.append((order, observer))
+    )
     return calls
 
 
@@ -42,15 +45,15 @@ def test_defaults_are_those_of_the_command_line() -> None:
 def test_without_anything_it_is_the_packaged_network_on_phantoms(compiled: Calls) -> None:
     pk.compile(progress=False)
 
-    ((checkpoint, out), given) = compiled[0]
-    assert checkpoint.name == "pkecho-resnet18.safetensors"
-    assert out == Path("pkecho-resnet18-cpu.pkb")
-    assert given["calibration"].description.startswith("phantoms")
-    assert given["calibration"].count == 32
-    assert given["verification"].count == 40
-    assert given["limits"] == pipeline.DEFAULT_LIMITS
-    assert given["pruning"] is None
-    assert given["modes"] == ("clip", "stream")
+    order, _ = compiled[0]
+    assert order.checkpoint.name == "pkecho-resnet18.safetensors"
+    assert order.out == Path("pkecho-resnet18-cpu.pkb")
+    assert order.calibration.description.startswith("phantoms")
+    assert order.calibration.count == 32
+    assert order.verification.count == 40
+    assert order.limits == DEFAULT_LIMITS
+    assert order.pruning is None
+    assert order.modes == ("clip", "stream")
 
 
 def test_arguments_arrive(compiled: Calls) -> None:
@@ -59,16 +62,17 @@ def test_arguments_arrive(compiled: Calls) -> None:
         gates={"speedup": 0.0}, threads=1, seed=7, overwrite=True, progress=False,
     )  # fmt: skip
 
-    ((checkpoint, out), given) = compiled[0]
-    assert (checkpoint, out) == (Path("a.safetensors"), Path("b.pkb"))
-    assert given["calibration"].root == Path("recordings")
-    assert (given["calibration"].split, given["verification"].split) == ("TRAIN", "TEST")
-    assert given["calibration"].size == (96, 128)
-    assert given["lessons"].root == Path("recordings")
-    assert given["pruning"].ratio == 0.5
-    assert given["limits"] == {**pipeline.DEFAULT_LIMITS, "speedup": 0.0}
-    assert given["options"].threads == 1
-    assert (given["calibration_clips"], given["seed"], given["overwrite"]) == (5, 7, True)
+    order, _ = compiled[0]
+    assert (order.checkpoint, order.out) == (Path("a.safetensors"), Path("b.pkb"))
+    assert order.calibration.root == Path("recordings")
+    assert (order.calibration.split, order.verification.split) == ("TRAIN", "TEST")
+    assert order.calibration.size == (96, 128)
+    assert order.lessons.root == Path("recordings")
+    assert order.pruning is not None
+    assert order.pruning.ratio == 0.5
+    assert order.limits == {**DEFAULT_LIMITS, "speedup": 0.0}
+    assert order.engine_options.threads == 1
+    assert (order.calibration_clips, order.seed, order.overwrite) == (5, 7, True)
 
 
 @pytest.mark.parametrize(
@@ -79,7 +83,7 @@ def test_progress_is_lines_or_nothing(
 ) -> None:
     pk.compile(progress=progress)
 
-    observer = compiled[0][1]["observer"]
+    _, observer = compiled[0]
     assert isinstance(observer, kind)
     observer.start("export", None)
     observer.advance()
@@ -95,7 +99,7 @@ def test_an_observer_of_ones_own_is_taken(compiled: Calls) -> None:
 
     pk.compile(progress=mine)
 
-    assert compiled[0][1]["observer"] is mine
+    assert compiled[0][1] is mine
 
 
 def bundle_at(folder: Path) -> Path:

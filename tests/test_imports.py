@@ -31,7 +31,7 @@ LAYERS = (
     ("measuring", "self_testing"),
     ("merging",),
     ("provenance",),
-    ("pipeline", "quantizing", "bench", "environment", "firmware_kit"),
+    ("pipeline", "verifying", "quantizing", "bench", "environment", "firmware_kit"),
     ("candidates", "planning", "api"),
     ("searching",),
     ("cli",),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pkecho_edge import pipeline
+from pkecho_edge import pipeline, verifying
 from pkecho_edge.calibration.calibration_set import CalibrationEntry, CalibrationSet
 from pkecho_edge.data.sources import ClipSource, dataset, phantoms
 from pkecho_edge.errors import CalibrationError, CheckpointError, UsageError
@@ -35,10 +35,12 @@ def test_a_checkpoint_that_changes_while_it_is_read_is_refused(
     monkeypatch.setattr(identity, "load_checkpoint", slow)
     with pytest.raises(CheckpointError, match=r"a\.safetensors: it changed while"):
         pipeline.compile(
-            weights,
-            tmp_path / "a.pkb",
-            calibration=phantoms(range(1), (96, 96)),
-            verification=phantoms(range(1, 2), (96, 96)),
+            pipeline.CompileOrder(
+                weights,
+                tmp_path / "a.pkb",
+                calibration=phantoms(range(1), (96, 96)),
+                verification=phantoms(range(1, 2), (96, 96)),
+            ),
             cache=tmp_path / "cache",
         )
     assert {p.name for p in tmp_path.iterdir()} == {"a.safetensors"}
@@ -62,7 +64,7 @@ def test_phantoms_name_no_patients_beforehand() -> None:
     [("heart.pkb", "heart.report"), ("heart.v1", "heart.v1.report"), ("x", "x.report")],
 )
 def test_every_bundle_has_its_own_report_folder(tmp_path: Path, bundle: str, folder: str) -> None:
-    assert pipeline.report_folder(tmp_path / bundle) == tmp_path / folder
+    assert verifying.report_folder(tmp_path / bundle) == tmp_path / folder
 
 
 def test_verify_writes_into_no_bundle(tmp_path: Path) -> None:
@@ -71,5 +73,5 @@ def test_verify_writes_into_no_bundle(tmp_path: Path) -> None:
     (bundle / "manifest.json").write_text("{}")
 
     with pytest.raises(UsageError, match="lies in a bundle"):
-        pipeline.verify(bundle, phantoms(range(1), (96, 96)), out=bundle / "reports")
+        verifying.verify(bundle, phantoms(range(1), (96, 96)), out=bundle / "reports")
     assert sorted(p.name for p in bundle.iterdir()) == ["engine", "manifest.json"]

@@ -14,18 +14,20 @@ from pkecho_edge.model.checkpoint import (
     read_notes,
 )
 from pkecho_edge.model.network import count_gmacs
-from pkecho_edge.provenance import Order
+from pkecho_edge.provenance import Provenance
 from pkecho_edge.pruning_stage import Lineaged
 from pkecho_edge.targets.base import CompileOptions
 
 SIZE = (96, 96)
 
 
-def order_of(path: Path, notes: dict[str, str], report: dict[str, object] | None = None) -> Order:
-    """An order for the packaged network, calibrated on two clips of one patient."""
+def provenance_of(
+    path: Path, notes: dict[str, str], report: dict[str, object] | None = None
+) -> Provenance:
+    """That of the packaged network, calibrated on two clips of one patient."""
     network, digest = load_checkpoint(path), checkpoint_sha256(path)
     entries = tuple(CalibrationEntry(f"{n}@0-9", n, "p1", n, ()) for n in ("a", "b"))
-    return Order(
+    return Provenance(
         Lineaged(network, digest, network, digest, report),
         CalibrationSet(entries, "given", 0, SIZE),
         "cpu",
@@ -40,7 +42,7 @@ def order_of(path: Path, notes: dict[str, str], report: dict[str, object] | None
 def test_the_packaged_checkpoint_is_known_and_says_that_it_saw_phantoms() -> None:
     path = default_checkpoint_path()
 
-    order = order_of(path, read_notes(path))
+    order = provenance_of(path, read_notes(path))
 
     assert order.facts["checkpoint"]["packaged"] is True
     assert "phantoms" in order.facts["checkpoint"]["training"]
@@ -64,7 +66,7 @@ def test_the_same_weights_in_another_file_are_another_checkpoint(tmp_path: Path)
         (length + 1).to_bytes(8, "little") + data[8 : 8 + length] + b" " + data[8 + length :]
     )
 
-    assert order_of(copy, {}).facts["checkpoint"] == {"packaged": False, "training": None}
+    assert provenance_of(copy, {}).facts["checkpoint"] == {"packaged": False, "training": None}
 
 
 @pytest.mark.parametrize(
@@ -84,7 +86,7 @@ def test_the_same_weights_in_another_file_are_another_checkpoint(tmp_path: Path)
 def test_training_is_told_as_the_header_says_on_one_line(
     notes: dict[str, str], says: str | None
 ) -> None:
-    order = order_of(default_checkpoint_path(), notes)
+    order = provenance_of(default_checkpoint_path(), notes)
 
     assert order.facts["checkpoint"]["training"] == says
 
@@ -96,8 +98,8 @@ def test_a_foreign_report_of_pruning_is_told_as_far_as_it_can_be_read() -> None:
         "rounds": [{"steps": 100}, {"steps": 200}],
     }
 
-    told = order_of(path, {}, whole).facts["pruning"]
-    odd = order_of(path, {}, {"order": 7, "rounds": [1, {"steps": "many"}]}).facts
+    told = provenance_of(path, {}, whole).facts["pruning"]
+    odd = provenance_of(path, {}, {"order": 7, "rounds": [1, {"steps": "many"}]}).facts
 
     assert told == {"ratio": 0.8, "scope": "global", "importance": "taylor"} | {
         "rounds": 2,

@@ -24,6 +24,7 @@ from pkecho_edge.data.clip import Clip
 from pkecho_edge.errors import AccuracyGateFailed, CheckpointError, UsageError
 from pkecho_edge.measuring import Side
 from pkecho_edge.model import baseline as baselines
+from pkecho_edge.pipeline import CompileOrder
 from pkecho_edge.pruning_stage import Lineaged
 from pkecho_edge.targets.base import CompileOptions, Engine
 from pkecho_edge.tuning.choose import QuantizationOrder
@@ -151,12 +152,12 @@ class World:
 
         return segment
 
-    def compile(self, checkpoint: Path, out: Path, **options: Any) -> SimpleNamespace:
-        name = "unpruned" if checkpoint.stem == "heart" else checkpoint.stem
-        self.compiled.append((name, options["quantization"]))
-        out.mkdir(exist_ok=options["overwrite"])
-        (out / "manifest.json").write_text(name)
-        limit = options["limits"]["dsc_drift"]
+    def compile(self, order: CompileOrder, **_: object) -> SimpleNamespace:
+        name = "unpruned" if order.checkpoint.stem == "heart" else order.checkpoint.stem
+        self.compiled.append((name, order.quantization))
+        order.out.mkdir(exist_ok=order.overwrite)
+        (order.out / "manifest.json").write_text(name)
+        limit = order.limits["dsc_drift"]
         value = limit + 1 if name in self.fails_verification else limit
         gate = Gate("dsc_drift", "stream", limit, value, "points", value <= limit)
         return SimpleNamespace(verification=SimpleNamespace(gates=(gate,)))

@@ -130,7 +130,7 @@ def _build(size: tuple[int, int], bars: Bars, stack: ExitStack) -> Path:
     from pkecho_edge.model.checkpoint import default_checkpoint_path
 
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory()), "bench.pkb")
-    pipeline.compile(
+    order = pipeline.CompileOrder(
         default_checkpoint_path(),
         folder,
         calibration=phantoms(CALIBRATION_SEEDS[:_CLIPS], size),
@@ -138,6 +138,6 @@ def _build(size: tuple[int, int], bars: Bars, stack: ExitStack) -> Path:
         target="cpu",
         modes=("stream",),
         calibration_clips=_CLIPS,
-        observer=bars,
     )
+    pipeline.compile(order, observer=bars)
     return folder

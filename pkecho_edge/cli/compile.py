@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -36,14 +35,8 @@ from pkecho_edge.cli.verify import print_reports
 from pkecho_edge.errors import UsageError
 
 if TYPE_CHECKING:
-    from pkecho_edge.calibration.calibration_set import CalibrationSet
-    from pkecho_edge.data.sources import ClipSource
-    from pkecho_edge.lesson_source import LessonSource
     from pkecho_edge.measuring import VerifyResult
-    from pkecho_edge.pipeline import CompileResult
-    from pkecho_edge.recovering import PruningOrder
-    from pkecho_edge.targets.base import CompileOptions
-    from pkecho_edge.tuning.choose import QuantizationOrder
+    from pkecho_edge.pipeline import CompileOrder, CompileResult
 
 __all__ = ["compile_", "compile_command"]
 
@@ -51,30 +44,6 @@ _PACKAGED = (
     "No checkpoint given: the packaged ResNet-18, trained on phantoms of 128x128 and 320x320, "
     "and phantoms to go with it."
 )
-
-
-@dataclass(frozen=True)
-class _Order:
-    """What the settings ask for, in the street's own terms; see pipeline.compile.
-
-    The settings are resolved: they hold what the target, this machine and this version stand for
-    where nothing was said.
-    """
-
-    settings: CompileSettings
-    checkpoint: Path
-    out: Path
-    target: str
-    modes: tuple[str, ...]
-    calibration: ClipSource
-    verification: ClipSource
-    trial: ClipSource
-    calibration_set: CalibrationSet | None
-    pruning: PruningOrder | None
-    lessons: LessonSource
-    quantization: QuantizationOrder
-    options: CompileOptions
-    limits: Mapping[str, float]
 
 
 def compile_(
@@ -95,29 +64,27 @@ def compile_(
     from pkecho_edge.verify.gates import check_gates
     from pkecho_edge.verify.report import render_table
 
-    order = _ordered(settings, quiet)
+    resolved, order = _ordered(settings, overwrite, quiet)
     record = record_path(order.out)
     if os.path.lexists(order.checkpoint):  # else the street says what is wrong, with its name
         _check_output(order.out, record)
-    asked = _asked(order, overwrite)
     if dry_run:
-        asked["in_place"] = settings.in_place
-        show_plan(planning.plan_compile(order.checkpoint, order.out, **asked), json, quiet)
+        show_plan(planning.plan_compile(order, in_place=settings.in_place), json, quiet)
         return
     with Bars(quiet) as bars:
-        result = pipeline.compile(order.checkpoint, order.out, **asked, observer=bars)
+        result = pipeline.compile(order, observer=bars)
     if not quiet:
         console.print(render_table(result.verification.report))
         console.print(f"Bundle:  {plain(order.out)}")
         print_reports(order.out / "reports")
-    unwritten = attempt(lambda: write_record(record, "compile", order.settings, _facts(result)))
+    unwritten = attempt(lambda: write_record(record, "compile", resolved, _facts(result)))
     found, reports = result.verification, order.out / "reports"
     if settings.in_place and (here := _measured_in_place(order, quiet)):
         found, reports = here
     if not quiet:
         if not unwritten:
             console.print(f"Again:   pkecho-edge compile --config {plain(record)}", soft_wrap=True)
-        _tell_next(order, found is not result.verification)
+        _tell_next(order.out, settings.data, found is not result.verification)
     if json:
         unwritten = attempt(lambda: write_json(json, found.report.to_dict())) or unwritten
     check_gates(found.gates, path=reports / "report.json", allow_incomplete=True)
@@ -135,18 +102,23 @@ def _check_output(out: Path, record: Path) -> None:
 compile_command = settings_command("compile", CompileSettings, compile_, looks_for=CONFIG)
 
 
-def _ordered(settings: CompileSettings, quiet: bool) -> _Order:
-    """Everything that can be refused before any work is done, has been when this returns.
+def _ordered(
+    settings: CompileSettings, overwrite: bool, quiet: bool
+) -> tuple[CompileSettings, CompileOrder]:
+    """The settings with what stands where nothing was said, and the order that they give.
+
+    Everything that can be refused before any work is done, has been when this returns.
 
     Raises:
         UsageError, MissingDependency: settings that do not go together, or with this machine.
         UnusableInput: a calibration set that cannot be read.
     """
-    from pkecho_edge import pipeline, targets
+    from pkecho_edge import targets
     from pkecho_edge.calibration.calibration_set import CalibrationSet
     from pkecho_edge.clip_roles import clip_sources
     from pkecho_edge.lesson_source import LessonSource
     from pkecho_edge.model.checkpoint import default_checkpoint_path
+    from pkecho_edge.pipeline import CompileOrder, check_target
     from pkecho_edge.recovering import PruningOrder
     from pkecho_edge.tuning.choose import QuantizationOrder, rules_of
 
@@ -158,7 +130,7 @@ def _ordered(settings: CompileSettings, quiet: bool) -> _Order:
         recipe = recovery_recipe(s.prune_steps)
         pruning = PruningOrder(s.prune, s.prune_scope, round_to=round_to, recipe=recipe)
     options = targets.options_for(target, s.float_precision, s.threads, s.profile)
-    pipeline.check_target(target, options)
+    check_target(target, options)
     phantoms = s.phantoms
     if s.checkpoint is None and s.data is None:
         phantoms = True
@@ -180,42 +152,27 @@ def _ordered(settings: CompileSettings, quiet: bool) -> _Order:
         prune_steps=steps_of(s.prune_steps),
         scheme=s.scheme or capabilities.scheme or None,
     )
-    return _Order(
-        resolved,
+    order = CompileOrder(
         checkpoint,
         out,
-        target,
-        parse_modes(s.mode),
         *clips,
-        CalibrationSet.load(s.calibration) if s.calibration else None,
-        pruning,
-        LessonSource(s.data, s.lesson_phantoms),
-        QuantizationOrder(s.scheme, rules_of(s.rule), s.restore, tuple(s.keep_float or ())),
-        options,
-        limits,
+        target=target,
+        modes=parse_modes(s.mode),
+        calibration_clips=s.clips,
+        calibration_set=CalibrationSet.load(s.calibration) if s.calibration else None,
+        pruning=pruning,
+        lessons=LessonSource(s.data, s.lesson_phantoms),
+        baseline=s.baseline,
+        quantization=QuantizationOrder(
+            s.scheme, rules_of(s.rule), s.restore, tuple(s.keep_float or ())
+        ),
+        options=options,
+        limits=limits,
+        seed=s.seed,
+        security_version=s.security_version,
+        overwrite=overwrite,
     )
-
-
-def _asked(order: _Order, overwrite: bool) -> dict[str, Any]:
-    """The arguments of `pipeline.compile` that `planning.plan_compile` takes, too."""
-    return {
-        "calibration": order.calibration,
-        "verification": order.verification,
-        "trial": order.trial,
-        "target": order.target,
-        "modes": order.modes,
-        "calibration_clips": order.settings.clips,
-        "calibration_set": order.calibration_set,
-        "pruning": order.pruning,
-        "lessons": order.lessons,
-        "baseline": order.settings.baseline,
-        "quantization": order.quantization,
-        "options": order.options,
-        "limits": order.limits,
-        "seed": order.settings.seed,
-        "security_version": order.settings.security_version,
-        "overwrite": overwrite,
-    }
+    return resolved, order
 
 
 def _facts(result: CompileResult) -> tuple[str, ...]:
@@ -227,41 +184,40 @@ def _facts(result: CompileResult) -> tuple[str, ...]:
     )
 
 
-def _measured_in_place(order: _Order, quiet: bool) -> tuple[VerifyResult, Path] | None:
+def _measured_in_place(order: CompileOrder, quiet: bool) -> tuple[VerifyResult, Path] | None:
     """Where this machine is the device, what its plans gave and where the report lies."""
-    from pkecho_edge import pipeline
+    from pkecho_edge import verifying
     from pkecho_edge.verify.report import render_table
 
     with Bars(quiet) as bars:  # what fails here leaves a whole bundle, which was told
-        here = pipeline.measure_in_place(
+        here = verifying.measure_in_place(
             order.out,
             order.verification,
-            baseline=order.settings.baseline,
+            baseline=order.baseline,
             limits=order.limits,
             observer=bars,
             say=lambda line: bars.describe(plain(line)),
         )
     if here is None:
         return None
-    reports = pipeline.report_folder(order.out)
+    reports = verifying.report_folder(order.out)
     if not quiet:
         console.print(render_table(here.report))
         print_reports(reports)
     return here, reports
 
 
-def _tell_next(order: _Order, in_place: bool) -> None:
+def _tell_next(out: Path, data: Path | None, in_place: bool) -> None:
     """The command to go on with."""
-    from pkecho_edge import pipeline
+    from pkecho_edge.verifying import result_file
 
-    out, data = order.out, order.settings.data
     on = "" if data is None else f" --data {plain(data)}"
     kit = out / "device" / "pkecho_device.py"
     after = f"pkecho-edge verify {plain(out)}{on}"
     if kit.is_file():
         after = f"python3 {plain(kit)}, on the device"
     if in_place:
-        merged = plain(pipeline.result_file(out).name)
+        merged = plain(result_file(out).name)
         after = f"pkecho-edge verify {plain(out)}{on} --merge {merged}"
     console.print(f"Next:    {after}", soft_wrap=True)
 

@@ -80,7 +80,7 @@ def verify_(
     """Measure accuracy drift and speed, check the gates, and write a report."""
     from dataclasses import replace
 
-    from pkecho_edge import pipeline
+    from pkecho_edge import verifying
     from pkecho_edge.bundle.reader import read_bundle
     from pkecho_edge.data import sources
     from pkecho_edge.data.standard import STANDARD_COUNT
@@ -104,7 +104,7 @@ def verify_(
     size = manifest.preprocessing.size
     _check_device_options(manifest.target, bundle, pack, merge, long)
     _check_pack_alone(pack, against, gates, json, junit)
-    folder = out or pipeline.report_folder(bundle)
+    folder = out or verifying.report_folder(bundle)
     check_folder(folder)
     if data is None:
         source = sources.standard_set(size, clips or STANDARD_COUNT)
@@ -116,7 +116,7 @@ def verify_(
     if pack is not None:
         check_place(pack)
         with Bars(quiet) as bars:
-            pipeline.pack(bundle, source, pack, baseline=baseline, observer=bars)
+            verifying.pack(bundle, source, pack, baseline=baseline, observer=bars)
         if not quiet:
             size_mb = pack.stat().st_size / 1e6
             console.print(
@@ -130,7 +130,7 @@ def verify_(
     usual = DEFAULT_LIMITS if against is None else AGAINST_LIMITS
     limits = load_gates(gates) if gates else usual
     with Bars(quiet) as bars:
-        result = pipeline.verify(
+        result = verifying.verify(
             bundle,
             source,
             baseline=baseline,

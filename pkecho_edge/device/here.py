@@ -18,7 +18,10 @@ from pkecho_edge.errors import (
     UnusableInput,
 )
 
-__all__ = ["device_here", "may_be_device", "run_kit"]
+__all__ = ["KIT", "device_here", "may_be_device", "run_kit"]
+
+KIT = "pkecho_device.py"
+"""The kit's file, in this package and in a bundle's folder for the device."""
 
 _ERRORS = {
     AccuracyGateFailed.exit_code: AccuracyGateFailed,

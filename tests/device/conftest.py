@@ -42,7 +42,7 @@ Kit = Callable[..., Outcome]
 def jetson_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The packaged network, for the profile orin-jetpack5, whose TensorRT the oldest kit has."""
     root = tmp_path_factory.mktemp("jetson")
-    pipeline.compile(
+    order = pipeline.CompileOrder(
         default_checkpoint_path(),
         root / "heart.pkb",
         calibration=sources.phantoms(CALIBRATION_SEEDS[:2], SIZE),
@@ -52,8 +52,8 @@ def jetson_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
         calibration_clips=2,
         quantization=QuantizationOrder(rules=(RangeRule.parse("minmax/minmax"),), restore=False),
         options=targets.options_for("jetson", profile="orin-jetpack5"),
-        cache=root / "cache",
     )
+    pipeline.compile(order, cache=root / "cache")
     return root / "heart.pkb"
 
 

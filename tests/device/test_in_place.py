@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pkecho_edge import pipeline
+from pkecho_edge import verifying
 from pkecho_edge.data import sources
 from pkecho_edge.device.here import device_here, run_kit
 from pkecho_edge.errors import AccuracyGateFailed, EnvironmentMismatch
@@ -30,7 +30,7 @@ def test_the_plans_are_built_scored_and_reported(
     before = {path: path.read_bytes() for path in bundle.rglob("*") if path.is_file()}
     said: list[str] = []
 
-    found = pipeline.measure_in_place(
+    found = verifying.measure_in_place(
         bundle,
         sources.standard_set(SIZE, 2),
         baseline=default_checkpoint_path(),

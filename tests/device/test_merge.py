@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import torch
 
-from pkecho_edge import pipeline
+from pkecho_edge import verifying
 from pkecho_edge.data import sources
 from pkecho_edge.device.result import read_result
 from pkecho_edge.errors import UnusableInput
@@ -33,7 +33,7 @@ CHECKPOINT = default_checkpoint_path()
 @pytest.fixture(scope="module")
 def made_pack(jetson_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("pack")
-    pipeline.pack(
+    verifying.pack(
         jetson_bundle, DATA, folder / "heart.npz", baseline=CHECKPOINT, cache=folder / "cache"
     )
     return folder / "heart.npz"
@@ -66,7 +66,7 @@ def test_a_device_s_masks_are_scored_like_the_engine_s_own(
 ) -> None:
     """The stand-in gives what ONNX Runtime gives: the host's own verification says the same."""
     raw = json.loads(result.read_text())
-    merged = pipeline.verify(
+    merged = verifying.verify(
         bundle,
         DATA,
         baseline=CHECKPOINT,
@@ -74,7 +74,7 @@ def test_a_device_s_masks_are_scored_like_the_engine_s_own(
         out=tmp_path / "merged",
         cache=tmp_path,
     )
-    own = pipeline.verify(bundle, DATA, baseline=CHECKPOINT, out=tmp_path / "own", cache=tmp_path)
+    own = verifying.verify(bundle, DATA, baseline=CHECKPOINT, out=tmp_path / "own", cache=tmp_path)
 
     for mode in ("clip", "stream"):
         ours, theirs = merged.modes[mode].accuracy, own.modes[mode].accuracy
@@ -98,7 +98,7 @@ def test_a_device_s_masks_are_scored_like_the_engine_s_own(
 def test_the_report_says_where_its_figures_come_from(
     bundle: Path, result: Path, tmp_path: Path
 ) -> None:
-    merged = pipeline.verify(
+    merged = verifying.verify(
         bundle,
         DATA,
         baseline=CHECKPOINT,
@@ -126,7 +126,7 @@ def test_a_baseline_on_the_device_makes_a_speedup(
     raw["baseline"] = {"what": "PyTorch 2.3 eager, FP32, on this GPU", "latency": latency}
     result.write_text(json.dumps(raw))
 
-    merged = pipeline.verify(
+    merged = verifying.verify(
         bundle, DATA, baseline=CHECKPOINT, merge=result, out=tmp_path / "merged", cache=tmp_path
     )
 
@@ -141,7 +141,7 @@ def test_a_result_of_another_bundle_is_refused(bundle: Path, result: Path, tmp_p
     result.write_text(json.dumps({**raw, "manifest_sha256": "0" * 64}))
 
     with pytest.raises(UnusableInput, match="is a result of bundle"):
-        pipeline.verify(bundle, DATA, baseline=CHECKPOINT, merge=result, cache=tmp_path)
+        verifying.verify(bundle, DATA, baseline=CHECKPOINT, merge=result, cache=tmp_path)
 
 
 def test_clips_that_the_device_did_not_see_are_named(
@@ -150,14 +150,14 @@ def test_clips_that_the_device_did_not_see_are_named(
     more = sources.standard_set(SIZE, 3)
 
     with pytest.raises(UnusableInput, match="has no clip masks of the clip"):
-        pipeline.verify(bundle, more, baseline=CHECKPOINT, merge=result, cache=tmp_path)
+        verifying.verify(bundle, more, baseline=CHECKPOINT, merge=result, cache=tmp_path)
 
 
 def test_without_a_pack_there_is_nothing_to_merge(kit: Kit, bundle: Path, tmp_path: Path) -> None:
     assert kit().code == 0
 
     with pytest.raises(UnusableInput, match="has no clip masks to score"):
-        pipeline.verify(
+        verifying.verify(
             bundle, DATA, baseline=CHECKPOINT, merge=tmp_path / "result.json", cache=tmp_path
         )
 
@@ -187,7 +187,7 @@ def test_one_data_makes_one_pack(
     jetson_bundle: Path, made_pack: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     again = tmp_path / "again.npz"
-    pipeline.pack(jetson_bundle, DATA, again, baseline=CHECKPOINT, cache=tmp_path / "cache")
+    verifying.pack(jetson_bundle, DATA, again, baseline=CHECKPOINT, cache=tmp_path / "cache")
 
     ours, theirs = np.load(again), np.load(made_pack)
     assert ours.files == theirs.files

@@ -214,15 +214,15 @@ def test_the_whole_street(
 ) -> None:
     monkeypatch.setitem(targets.REGISTRY, "torch-tensorrt", f"{__name__}:OnTheCpu")
 
-    result = pipeline.compile(
+    order = pipeline.CompileOrder(
         default_checkpoint_path(),
         tmp_path / "heart.pkb",
         calibration=sources.phantoms(CALIBRATION_SEEDS[:2], (96, 96)),
         verification=sources.standard_set((96, 96), 1),
         target="torch-tensorrt",
         calibration_clips=2,
-        cache=tmp_path / "cache",
     )
+    result = pipeline.compile(order, cache=tmp_path / "cache")
 
     manifest = json.loads((tmp_path / "heart.pkb" / "manifest.json").read_text())
     assert manifest["target"] == "torch-tensorrt"
