@@ -21,21 +21,18 @@ from pkecho_edge.calibration.graph import GraphView, layer_of, quantizable
 from pkecho_edge.calibration.rule import RangeRule
 from pkecho_edge.data.clip import Clip
 from pkecho_edge.errors import PkechoEdgeError
-from pkecho_edge.lesson_source import LessonSource
 from pkecho_edge.measuring import Side, VerifyResult, loaded_sides
 from pkecho_edge.model.network import count_gmacs
 from pkecho_edge.pipeline import CompileOrder, CompileResult
 from pkecho_edge.pruning_stage import Lineaged, load_lineaged, prune_checkpoint
-from pkecho_edge.recovering import PruningOrder
 from pkecho_edge.stages import Observer, StageCache
-from pkecho_edge.targets.base import CompileOptions
-from pkecho_edge.training.distillation import DistillationRecipe
+from pkecho_edge.tune_order import TuneOrder
 from pkecho_edge.tuning.choose import QuantizationOrder
 from pkecho_edge.tuning.scoring import TrialSet, score_engine, worst
-from pkecho_edge.tuning.search import Budget, Candidate, Choice, Scored, choose, judged
+from pkecho_edge.tuning.search import Candidate, Choice, Scored, choose, judged
 from pkecho_edge.verify.speed import summarize_latency
 
-__all__ = ["ROUNDS", "Plan", "Pruning", "Search", "Source", "Table"]
+__all__ = ["ROUNDS", "Plan", "Search", "Source", "Table"]
 
 ROUNDS = 12
 """Of the timing that decides."""
@@ -47,49 +44,21 @@ Table = Callable[[Sequence[Scored]], object]
 
 
 @dataclass(frozen=True)
-class Pruning:
-    """How candidates are pruned: the recordings to recover on, the recipe, the scope."""
-
-    lessons: LessonSource
-    recipe: DistillationRecipe | None
-    scope: str
-
-
-@dataclass(frozen=True)
 class Plan:
     """What all candidates share.
 
     Attributes:
+        order: what is asked, as `TuneOrder.checked` gives it.
         origin: the checkpoint that is pruned, and its baseline.
         calibration, clips: the set that sets the INT8 ranges, and its clips.
         quantization_trial: clips on which each quantization is chosen.
-        target, modes, options: what is built.
-        budget: what is looked for. limits: of the gates, the budget among them.
-        pruning: how networks are pruned.
-        scheme: of quantization; None for the target's. rules: of ranges, to choose from.
     """
 
+    order: TuneOrder
     origin: Lineaged
     calibration: CalibrationSet
     clips: Sequence[Clip]
     quantization_trial: Sequence[Clip]
-    target: str
-    modes: tuple[str, ...]
-    options: CompileOptions
-    budget: Budget
-    limits: Mapping[str, float]
-    pruning: Pruning
-    scheme: str | None
-    rules: tuple[RangeRule, ...]
-
-    @property
-    def timed(self) -> str:
-        """The mode whose speed counts."""
-        return "stream" if "stream" in self.modes else self.modes[0]
-
-    def options_of(self, candidate: Candidate) -> CompileOptions:
-        """With its float precision."""
-        return replace(self.options, float_precision=candidate.float_precision)
 
 
 @dataclass(frozen=True)
@@ -132,25 +101,20 @@ class Search:
     made: dict[Candidate, _Made] = field(default_factory=dict)
     errors: list[PkechoEdgeError] = field(default_factory=list)
 
-    def score_all(
-        self,
-        unpruned: Source,
-        ratios: Sequence[float],
-        given: Sequence[Source],
-        kinds: Sequence[str],
-    ) -> None:
+    def score_all(self, given: Mapping[Path, Source]) -> None:
         """Every network in every quantization and float precision, then the timing that decides.
+
+        Args:
+            given: those that were pruned before, by their paths.
 
         Raises:
             PkechoEdgeError: the first one's, where every candidate failed.
         """
-        named = [Candidate(ratio) for ratio in ratios]
-        named += [Candidate(given=source.checkpoint) for source in given]
-        ready = dict(zip(named[len(ratios) :], given, strict=True))
-        for candidate in named:
+        kinds = self.plan.order.precisions
+        for candidate in self.plan.order.networks:
             first = replace(candidate, float_precision=kinds[0])
             try:
-                source = ready.get(candidate) or self._pruned(unpruned, candidate)
+                source = given[candidate.given] if candidate.given else self._pruned(candidate)
             except PkechoEdgeError as error:
                 self._failed(first, error)
                 continue
@@ -160,38 +124,33 @@ class Search:
             raise self.errors[0]
         self._time(ROUNDS)
 
-    def _pruned(self, unpruned: Source, candidate: Candidate) -> Source:
+    def _pruned(self, candidate: Candidate) -> Source:
+        order, origin = self.plan.order, self.plan.origin
         if not candidate.ratio:
-            return unpruned
-        pruning = self.plan.pruning
+            return Source(order.checkpoint, order.baseline, origin)
         found = prune_checkpoint(
-            unpruned.network,
-            PruningOrder(
-                candidate.ratio,
-                pruning.scope,
-                round_to=targets.get(self.plan.target).capabilities.round_to,
-                recipe=pruning.recipe,
-            ),
-            pruning.lessons,
+            origin,
+            order.pruning_of(candidate),
+            order.lessons,
             [self.plan.calibration.size],
             self.stages,
             _Named(self.observer, candidate.network),
-            options=self.plan.options,
+            options=order.engine_options,
         )
-        return Source(found.path, None, load_lineaged(found.path, unpruned.baseline, self.stages))
+        return Source(found.path, None, load_lineaged(found.path, order.baseline, self.stages))
 
     def _score_network(self, source: Source, candidate: Candidate) -> None:
         """As the gates want it, all in INT8 where that is another engine, and in float."""
-        if not targets.get(self.plan.target).capabilities.scheme:
+        asked = self.plan.order
+        if not targets.get(asked.target).capabilities.scheme:
             in_float = replace(candidate, quantization="float")
             self._score(_Attempt(in_float, source, QuantizationOrder()))
             return
-        by_gates = QuantizationOrder(self.plan.scheme, self.plan.rules)
-        built = self._score(_Attempt(candidate, source, by_gates))
+        built = self._score(_Attempt(candidate, source, asked.quantization))
         if built is None:
             return
         rule = RangeRule.parse(built.quantization["rule"])
-        order = QuantizationOrder(self.plan.scheme, (rule,), restore=False)
+        order = QuantizationOrder(asked.scheme, (rule,), restore=False)
         if _restored(built):
             self._score(_Attempt(candidate, source, order))
         kept = _all_but_smallest(next(iter(built.graphs.values())))
@@ -207,7 +166,7 @@ class Search:
                 attempt = replace(
                     attempt, candidate=replace(attempt.candidate, quantization="mixed")
                 )
-            sides = self.stack.enter_context(loaded_sides(self.plan.target, built.engines))
+            sides = self.stack.enter_context(loaded_sides(self.plan.order.target, built.engines))
             self._enter(attempt, built, sides, observer)
         except PkechoEdgeError as error:
             self._failed(attempt.candidate, error)
@@ -216,18 +175,18 @@ class Search:
         return built
 
     def _build(self, attempt: _Attempt, observer: Observer) -> Built:
-        plan, found = self.plan, attempt.source.network
+        plan, order, found = self.plan, self.plan.order, attempt.source.network
         return build_engines(
             found.network,
             found.sha256,
             plan.calibration,
             plan.clips,
             plan.quantization_trial,
-            plan.target,
-            plan.modes,
-            plan.options_of(attempt.candidate),
+            order.target,
+            order.modes,
+            order.options_of(attempt.candidate),
             attempt.order,
-            plan.limits,
+            order.gate_limits,
             self.stages,
             observer,
             baseline=found.baseline if found.report else None,
@@ -249,7 +208,7 @@ class Search:
                 for trial in self.sets
             ]
         )
-        step = sides[self.plan.timed].step
+        step = sides[self.plan.order.timed].step
         assert step is not None  # such targets are refused at first
         self.made[attempt.candidate] = _Made(attempt, partial(step, self.plan.clips[0].frames))
         self.rows.append(
@@ -279,7 +238,7 @@ class Search:
         taken = take_turns(
             [made.step for made in self.made.values()], rounds, advance=self.observer.advance
         )
-        results = 1 if plan.timed == "stream" else len(plan.clips[0].frames)
+        results = 1 if plan.order.timed == "stream" else len(plan.clips[0].frames)
         found = zip(self.made, taken, strict=True)
         fps = {which: summarize_latency(spent, results).fps for which, spent in found}
         self.observer.done(
@@ -287,7 +246,7 @@ class Search:
         )
         for index, row in enumerate(self.rows):
             timed = replace(row, fps=None if row.failed else fps[row.candidate])
-            self.rows[index] = replace(timed, breaks=judged(timed, plan.budget))
+            self.rows[index] = replace(timed, breaks=judged(timed, plan.order.budget))
         self.on_scored(tuple(self.rows))
 
     def checkpoint_sha256(self, row: Scored) -> str | None:
@@ -296,23 +255,22 @@ class Search:
         return None if made is None else made.attempt.source.network.sha256
 
     def verify_best(
-        self, compiled: Callable[[CompileOrder, Observer], CompileResult], order: CompileOrder
+        self, compiled: Callable[[CompileOrder, Observer], CompileResult], path: Path
     ) -> tuple[Choice, VerifyResult | None]:
         """Compile and verify the best, and while a gate fails the next; None for none.
 
         Args:
             compiled: `pipeline.compile` with its cache.
-            order: all but what is the candidate's; its bundle is the last one that was tried.
+            path: of the bundle; it holds the last one that was tried.
         """
-        while (choice := choose(self.rows, self.plan.budget)).chosen is not None:
+        while (choice := choose(self.rows, self.plan.order.budget)).chosen is not None:
             chosen = choice.chosen
             attempt = self.made[chosen.candidate].attempt
             asked = replace(
-                order,
+                self.plan.order.compile_order(chosen.candidate, attempt.order),
                 checkpoint=attempt.source.checkpoint,
                 baseline=attempt.source.baseline,
-                quantization=attempt.order,
-                options=self.plan.options_of(chosen.candidate),
+                out=path,
                 overwrite=True,
             )
             result = compiled(asked, _Named(self.observer, chosen.candidate.label))

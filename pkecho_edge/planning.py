@@ -49,9 +49,9 @@ from pkecho_edge.targets.base import CompileOptions
 from pkecho_edge.tuning.layer_costs import LAYER_COSTS, finished_latency_table
 from pkecho_edge.verifying import IN_PLACE
 
-__all__ = ["Planned", "plan_compile", "plan_prune"]
+__all__ = ["Forecast", "Planned", "plan_compile", "plan_prune", "pruned_sha256"]
 
-State = Literal["cached", "to do", "depends", "always"]
+State = Literal["cached", "to do", "depends", "always", "refused"]
 
 
 @dataclass(frozen=True)
@@ -61,21 +61,24 @@ class Planned:
     Attributes:
         stage: as the run calls it.
         state: "cached"; "to do"; "depends", where whether it is there depends on an earlier stage
-            that has to run first; "always", of what every run does.
+            that has to run first; "always", of what every run does; "refused", of what a search
+            goes on without.
         depends_on: that stage; "" in the other states.
         seconds: what it took before on such a processor, the newest last; empty where that is not
             known, or it is cached.
+        refusal: why it is refused; "" in the other states.
     """
 
     stage: str
     state: State
     depends_on: str = ""
     seconds: tuple[float, ...] = ()
+    refusal: str = ""
 
     @property
     def expected_s(self) -> float | None:
-        """The median; 0 for what is cached, None where nothing is known."""
-        if self.state == "cached":
+        """The median; 0 for what is cached or refused, None where nothing is known."""
+        if self.state in ("cached", "refused"):
             return 0.0
         return median(self.seconds) if self.seconds else None
 
@@ -85,6 +88,7 @@ class Planned:
             "stage": self.stage,
             "state": self.state,
             "depends_on": self.depends_on or None,
+            "refusal": self.refusal or None,
             "expected_s": self.expected_s,
             "seconds": list(self.seconds),
         }
@@ -118,8 +122,8 @@ def plan_compile(
         options, size = order.engine_options, order.calibration.size
         asked = (origin, order.pruning, order.lessons, [size], stages)
         found += plan_prune(*asked, options=options)
-        sha256 = _pruned_sha256(*asked, options=options)
-    forecast = _Forecast(stages, order)
+        sha256 = pruned_sha256(*asked, options=options)
+    forecast = Forecast(stages, order)
     capabilities = targets.get(order.target).capabilities
     found += (forecast.programs if capabilities.takes == "pt2" else forecast.quantized)(sha256)
     scale = verify_scale(order.verification, order.modes)
@@ -130,7 +134,7 @@ def plan_compile(
 
 
 @dataclass(frozen=True)
-class _Forecast:
+class Forecast:
     """The stages from a checkpoint, known by its hash, to its engines."""
 
     stages: StageCache
@@ -286,7 +290,7 @@ def _lessons_of(
     return None if source.root is not None else lessons_inputs(parent, source.key(), size)
 
 
-def _pruned_sha256(
+def pruned_sha256(
     parent: Lineaged,
     order: PruningOrder,
     source: LessonSource,

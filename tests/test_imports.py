@@ -32,8 +32,9 @@ LAYERS = (
     ("merging",),
     ("provenance",),
     ("pipeline", "verifying", "quantizing", "bench", "environment", "firmware_kit"),
+    ("tune_order",),
     ("candidates", "planning", "api"),
-    ("searching",),
+    ("searching", "search_planning"),
     ("cli",),
 )
 """From the bottom to the top; a part may import from the layers below its own."""

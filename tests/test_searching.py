@@ -19,6 +19,7 @@ import pytest
 from pkecho_edge import candidates, searching
 from pkecho_edge.building import Built
 from pkecho_edge.calibration.calibration_set import CalibrationSet
+from pkecho_edge.candidates import Table
 from pkecho_edge.data import sources
 from pkecho_edge.data.clip import Clip
 from pkecho_edge.errors import AccuracyGateFailed, CheckpointError, UsageError
@@ -27,6 +28,7 @@ from pkecho_edge.model import baseline as baselines
 from pkecho_edge.pipeline import CompileOrder
 from pkecho_edge.pruning_stage import Lineaged
 from pkecho_edge.targets.base import CompileOptions, Engine
+from pkecho_edge.tune_order import TuneOrder
 from pkecho_edge.tuning.choose import QuantizationOrder
 from pkecho_edge.tuning.search import Budget, Scored
 from pkecho_edge.verify.gates import Gate
@@ -82,7 +84,7 @@ class World:
     compiled: list[tuple[str, QuantizationOrder]] = field(default_factory=list)
     dies_at: str = ""
 
-    def tune(self, **options: Any) -> searching.TuneResult:
+    def tune(self, on_scored: Table = len, **options: Any) -> searching.TuneResult:
         source = sources.phantoms(range(4), SIZE)
         asked: dict[str, Any] = {
             "calibration": source,
@@ -92,9 +94,9 @@ class World:
             "ratios": (0.0, 0.5, 0.8),
             "recipe": None,
             "precisions": ("f32",),
-            "cache": self.folder / "cache",
         }
-        return searching.tune(self.folder / "heart.pt", self.folder / "out", **{**asked, **options})
+        order = TuneOrder(self.folder / "heart.pt", self.folder / "out", **{**asked, **options})
+        return searching.tune(order, cache=self.folder / "cache", on_scored=on_scored)
 
     @property
     def document(self) -> dict[str, Any]:

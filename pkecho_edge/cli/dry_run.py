@@ -43,6 +43,7 @@ def show_plan(plan: Sequence[Planned], json: Path | None, quiet: bool) -> None:
             "cached": "cached",
             "always": "every time",
             "depends": f"depends on: {each.depends_on}",
+            "refused": f"refused: {each.refusal}",
         }[each.state]
         expected = each.expected_s
         table.add_row(

@@ -39,6 +39,7 @@ from pkecho_edge.cli.console import (
     plain,
     write_json,
 )
+from pkecho_edge.cli.dry_run import DryRunOption, show_plan
 from pkecho_edge.cli.pruning_options import (
     BaselineOption,
     LessonPhantomsOption,
@@ -53,8 +54,8 @@ from pkecho_edge.cli.settings_file import check_record, write_record
 from pkecho_edge.errors import AccuracyGateFailed, UsageError
 
 if TYPE_CHECKING:
-    from pkecho_edge.cli.tune_table import TuneTable
     from pkecho_edge.searching import TuneResult
+    from pkecho_edge.tune_order import TuneOrder
 
 __all__ = ["TuneSettings", "parse_ratios", "tune", "tune_command"]
 
@@ -180,6 +181,7 @@ class TuneSettings:
 
 def tune(
     settings: TuneSettings,
+    dry_run: DryRunOption = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the bundle.")] = False,
     json: JsonOption = None,
     quiet: QuietOption = False,
@@ -190,23 +192,28 @@ def tune(
     Whatever was pruned, built or scored before is reused: an interrupted search goes on where it
     was when the same command is given again.
     """
+    from pkecho_edge import searching
     from pkecho_edge.cli.tune_table import TuneTable
-    from pkecho_edge.searching import RECORD
+    from pkecho_edge.search_planning import plan_tune
     from pkecho_edge.verify.gates import check_gates
 
     out, data = settings.out, settings.data
     check_folder(out)
-    check_record(out / RECORD, "tune")
+    check_record(out / searching.RECORD, "tune")
     packaged = settings.checkpoint is None and data is None
     limits = limits_of(settings.gates, settings.limits)
     settings = replace(settings, phantoms=settings.phantoms or packaged, gates=None, limits=limits)
+    order = _ordered(settings, limits, overwrite)
+    if dry_run:
+        show_plan(plan_tune(order), json, quiet)
+        return
     with _told_all_the_same(json, out), TuneTable(quiet) as table:
-        result = _searched(settings, limits, overwrite, table)
+        result = searching.tune(order, observer=table, on_scored=table.scored)
         assert result.choice.chosen is not None
         table.mark(result.choice.chosen.candidate)
     if not quiet:
         _tell(result, out, data)
-    unwritten = attempt(lambda: write_record(out / RECORD, "tune", _resolved(settings)))
+    unwritten = attempt(lambda: write_record(out / searching.RECORD, "tune", _resolved(settings)))
     if json:
         unwritten = attempt(lambda: write_json(json, result.document)) or unwritten
     check_gates(result.verification.gates, path=result.bundle.path / "reports" / "report.json")
@@ -228,54 +235,50 @@ def _resolved(settings: TuneSettings) -> TuneSettings:
     )
 
 
-def _searched(
-    settings: TuneSettings, limits: Mapping[str, float], overwrite: bool, table: TuneTable
-) -> TuneResult:
-    from pkecho_edge import searching, targets
+def _ordered(settings: TuneSettings, limits: Mapping[str, float], overwrite: bool) -> TuneOrder:
+    """The settings in the search's own terms."""
+    from pkecho_edge import targets
     from pkecho_edge.calibration.calibration_set import CalibrationSet
     from pkecho_edge.clip_roles import clip_sources
     from pkecho_edge.data import sources
     from pkecho_edge.data.standard import TUNING_SEEDS
     from pkecho_edge.lesson_source import LessonSource
     from pkecho_edge.model.checkpoint import default_checkpoint_path
+    from pkecho_edge.tune_order import TuneOrder
     from pkecho_edge.tuning import scoring
     from pkecho_edge.tuning.choose import rules_of
-    from pkecho_edge.tuning.search import Budget, check_ratios
+    from pkecho_edge.tuning.search import Budget
 
     s = settings
     auto = s.float_precision == _AUTO
-    options = targets.options_for(s.target, None if auto else s.float_precision, s.threads)
     shape = parse_size(s.size)
-    clips = clip_sources(s.data, s.phantoms, shape, s.clips, s.verify_clips)
-    calibrating, verifying, trial = clips
+    calibrating, verifying, trial = clip_sources(s.data, s.phantoms, shape, s.clips, s.verify_clips)
     if s.data is None:  # more than a quantization is chosen on: candidates differ by less
         trial = sources.phantoms(TUNING_SEEDS[: scoring.SCORED_CLIPS], shape)
-    return searching.tune(
+    return TuneOrder(
         s.checkpoint or default_checkpoint_path(),
         s.out,
-        calibration=calibrating,
-        verification=verifying,
-        trial=trial,
-        target=s.target,
-        budget=Budget(s.max_dsc_drop, s.max_ef_drift, s.min_fps),
-        ratios=check_ratios(parse_ratios(s.ratios)),
+        calibrating,
+        verifying,
+        trial,
+        s.target,
+        Budget(s.max_dsc_drop, s.max_ef_drift, s.min_fps),
+        ratios=parse_ratios(s.ratios),
         also=s.also or (),
         mode=s.mode,
         lessons=LessonSource(s.data, s.lesson_phantoms),
         recipe=recovery_recipe(s.prune_steps),
         scope=s.prune_scope,
         precisions=() if auto else (s.float_precision,),
-        quantization_scheme=s.scheme,
+        scheme=s.scheme,
         rules=rules_of(s.rule),
-        options=options,
+        options=targets.options_for(s.target, None if auto else s.float_precision, s.threads),
         baseline=s.baseline,
         calibration_clips=s.clips,
         calibration_set=CalibrationSet.load(s.calibration) if s.calibration else None,
         limits=limits,
         seed=s.seed,
         overwrite=overwrite,
-        observer=table,
-        on_scored=table.scored,
     )
 
 

@@ -32,8 +32,8 @@ from pkecho_edge.verify.scores import score_clip
 if TYPE_CHECKING:
     from pkecho_edge.model.network import PKEchoNet
 
-__all__ = ["SCORED_CLIPS", "TrialDrift", "TrialSet", "answered", "score_engine"]
-__all__ += ["scored_clips", "worst"]
+__all__ = ["ANSWERS", "SCORE", "SCORED_CLIPS", "TrialDrift", "TrialSet", "answered"]
+__all__ += ["score_engine", "score_scale", "scored_clips", "worst"]
 
 SegmentClip: TypeAlias = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 """u8 [T, 1, H, W] -> logits f32 [T, 1, H, W]."""
@@ -41,6 +41,9 @@ SegmentClip: TypeAlias = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 SCORED_CLIPS = 40
 """Trial clips on which every candidate is scored, at most: more than a quantization is chosen on,
 because candidates of one network differ by little."""
+
+ANSWERS, SCORE = "answers", "score"
+"""Stages: the baseline's masks of the trial clips, and what an engine loses on them."""
 
 _ANSWERS, _SCORE = "answers.npz", "score.json"
 _NO_LIMIT = dict.fromkeys(DEFAULT_LIMITS, 1e9)
@@ -155,9 +158,10 @@ def answered(
 
     observer.start(f"{mode}: the baseline's answers", len(clips))
     done = stages.run(
-        "answers",
+        ANSWERS,
         {"trial": _key(mode, clips, baseline_sha256), "code": package_sha256("model")},
         work,
+        _scale_of(mode, clips),
     )
     with np.load(done.folder / _ANSWERS, allow_pickle=False) as found:
         answers = tuple(
@@ -196,7 +200,7 @@ def score_engine(
 
     observer.start(f"{trial.mode}: drift", len(trial.clips))
     done = stages.run(
-        "score",
+        SCORE,
         {
             "trial": trial.sha256,
             "engine": _engine_sha256(engine),
@@ -205,12 +209,22 @@ def score_engine(
             "code": package_sha256("metrics", "runtime", "targets", "verify", "tuning/scoring.py"),
         },
         work,
+        _scale_of(trial.mode, trial.clips),
     )
     raw = json.loads((done.folder / _SCORE).read_text(encoding="utf-8"))
     found = TrialDrift(**{**raw, "faults": tuple(raw["faults"])})
     reused = " (reused)" if done.reused else ""
     observer.done(f"DSC drift {found.dsc_drift:.3f}, up to {found.dsc_drift_high:.3f}{reused}")
     return found
+
+
+def score_scale(mode: str, size: tuple[int, int]) -> str:
+    """What the durations of both stages depend on most."""
+    return f"{mode}, {size[0]}x{size[1]}"
+
+
+def _scale_of(mode: str, clips: Sequence[Clip]) -> str:
+    return score_scale(mode, clips[0].frames.shape[-2:])
 
 
 def worst(drifts: Sequence[TrialDrift]) -> TrialDrift:

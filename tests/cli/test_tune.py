@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,22 @@ TUNE = (
     "--ratios 0.3,0.99 --prune-steps 0 --rule minmax/minmax+bias --float-precision f32 "
     "--gates gates.toml --max-dsc-drop 100 --max-ef-drift 1000"
 )
+
+STAGES = ("export", "choose", "quantize", "engine-cpu")
+BUILT = ["-30 %: prune", *(f"-30 % INT8/f32: {x}" for x in STAGES)]
+PLANNED = {
+    "draw the clips": "always",
+    "answers, clip": "depends",
+    "-30 %: prune": "to do",
+    **{f"-30 % INT8/f32: {stage}": "depends" for stage in STAGES},
+    "-30 % INT8/f32: score, clip": "depends",
+    "-30 % float/f32: quantize": "depends",
+    "-30 % float/f32: engine-cpu": "depends",
+    "-30 % float/f32: score, clip": "depends",
+    "-99 %: prune": "refused",
+    "time all engines in turns": "always",
+    "the best: verify": "always",
+}
 
 
 @pytest.fixture
@@ -46,7 +63,29 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_a_search_ends_with_a_bundle_a_picture_and_a_reason(place: Path, typed: Any) -> None:
+@pytest.fixture
+def plan(place: Path, typed: Any, tmp_path: Path) -> Callable[[], dict[str, Any]]:
+    """Stage -> what a dry run says of it, and that it writes nothing else."""
+
+    def run() -> dict[str, Any]:
+        before = {path for path in place.rglob("*") if path.name != "plan.json"}
+        outcome = typed(f"{TUNE} --overwrite --dry-run --json plan.json")
+        assert outcome.code == 0, outcome.err
+        assert {path for path in place.rglob("*") if path.name != "plan.json"} == before
+        stages = json.loads((place / "plan.json").read_text())["stages"]
+        assert len({each["stage"] for each in stages}) == len(stages)
+        return {each["stage"]: each for each in stages}
+
+    return run
+
+
+def test_a_search_ends_with_a_bundle_a_picture_and_a_reason(
+    place: Path, typed: Any, plan: Callable[[], dict[str, Any]]
+) -> None:
+    said = plan()
+    assert {name: said[name]["state"] for name in PLANNED} == PLANNED
+    assert "out of reach" in said["-99 %: prune"]["refusal"]
+
     outcome = typed(f"{TUNE} --json figures.json")
 
     assert outcome.code == 0, outcome.err
@@ -69,6 +108,13 @@ def test_a_search_ends_with_a_bundle_a_picture_and_a_reason(place: Path, typed: 
     for stage in ("lower and export", "choose the quantization", "compile for cpu"):
         *_, last = [line for line in outcome.out.splitlines() if f"{stage}: " in line]
         assert "(reused)" in last
+
+    # and what a dry run knows of by now
+    said = plan()
+    now = {**PLANNED, **dict.fromkeys(BUILT, "cached")}
+    assert {name: said[name]["state"] for name in PLANNED} == now
+    for name in ("answers, clip", "-30 % INT8/f32: score, clip", "the best: verify"):
+        assert said[name]["expected_s"] > 0
 
 
 def test_where_nothing_fits_the_figures_are_written_all_the_same(place: Path, typed: Any) -> None:

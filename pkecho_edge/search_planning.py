@@ -1,0 +1,116 @@
+"""What a search would do, without doing it: the stages of each network and float precision.
+
+How many candidates a network has is known once its quantization is chosen: where layers returned
+to float, it is tried all in INT8 as well. What a candidate's score depends on is in its engine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from pkecho_edge import targets
+from pkecho_edge.building import shape
+from pkecho_edge.errors import PkechoEdgeError
+from pkecho_edge.measuring import verify_scale
+from pkecho_edge.pipeline import DRAWN, VERIFIED, check_apart
+from pkecho_edge.planning import Forecast, Planned, plan_prune, pruned_sha256
+from pkecho_edge.pruning_stage import Lineaged, read_lineaged
+from pkecho_edge.stages import StageCache, default_cache
+from pkecho_edge.tune_order import TuneOrder
+from pkecho_edge.tuning.scoring import ANSWERS, SCORE, score_scale
+from pkecho_edge.tuning.search import Candidate
+
+__all__ = ["plan_tune"]
+
+_TIMED = "time all engines in turns"
+
+
+def plan_tune(order: TuneOrder, *, cache: Path | None = None) -> tuple[Planned, ...]:
+    """The stages of `searching.tune`.
+
+    Args:
+        order: what is asked.
+        cache: of finished stages; None for the user's.
+
+    Raises:
+        what `searching.tune` refuses before its first stage.
+    """
+    stages = StageCache(cache or default_cache())
+    order = order.checked()
+    origin = read_lineaged(order.checkpoint, order.baseline, stages)
+    order = order.of_length(origin.network.config.frames)
+    order.calibration.patients()  # a folder that is no dataset is refused here
+    if order.calibration_set is not None:
+        check_apart(order.calibration_set, order.verification)
+    found = [
+        Planned(DRAWN, "always", seconds=stages.durations(DRAWN, order.clips_wanted.scale)),
+        *_answers(stages, order),
+        *_each(stages, order, origin),
+        Planned(_TIMED, "always"),
+    ]
+    verified = stages.durations(VERIFIED, verify_scale(order.verification, order.modes))
+    return (*found, Planned(f"the best: {VERIFIED}", "always", seconds=verified))
+
+
+def _answers(stages: StageCache, order: TuneOrder) -> Iterator[Planned]:
+    """The baseline's, to the trial clips."""
+    for mode in order.modes:
+        seconds = stages.durations(ANSWERS, score_scale(mode, order.calibration.size))
+        yield Planned(f"{ANSWERS}, {mode}", "depends", DRAWN, seconds)
+
+
+def _each(stages: StageCache, order: TuneOrder, origin: Lineaged) -> Iterator[Planned]:
+    """Of every network what it takes to have it, then its engines."""
+    for network in order.networks:
+        sha256: str | None = origin.sha256
+        if network.given is not None:
+            sha256 = read_lineaged(network.given, None, stages).sha256
+        elif network.ratio:
+            size, options = order.calibration.size, order.engine_options
+            asked = (origin, order.pruning_of(network), order.lessons, [size], stages)
+            try:
+                for each in plan_prune(*asked, options=options):
+                    yield _named(network.network, each)
+            except PkechoEdgeError as error:  # the search goes on without it
+                yield Planned(f"{network.network}: prune", "refused", refusal=str(error))
+                continue
+            sha256 = pruned_sha256(*asked, options=options)
+        yield from _engines(stages, order, network, sha256)
+
+
+def _engines(
+    stages: StageCache, order: TuneOrder, network: Candidate, sha256: str | None
+) -> Iterator[Planned]:
+    """What the gates leave in INT8, in every float precision; then the same nearly all in float.
+
+    The second is quantized by the rule that was chosen for the first.
+    """
+    quantized = targets.get(order.target).capabilities.takes != "pt2"
+    for number, precision in enumerate(order.precisions):
+        candidate = replace(network, float_precision=precision)
+        forecast = Forecast(stages, order.compile_order(candidate, order.quantization))
+        own = [*(forecast.quantized if quantized else forecast.programs)(sha256)]
+        # the graphs in float are those of every precision
+        for each in own[1:] if number and quantized else own:
+            yield _named(candidate.label, each)
+        yield from _scored(stages, order, candidate, own[-1].stage)
+        if quantized:
+            in_float = replace(candidate, quantization="float")
+            for stage in ("quantize", own[-1].stage):
+                seconds = stages.durations(stage, shape(order.calibration.size))
+                yield Planned(f"{in_float.label}: {stage}", "depends", "choose", seconds)
+            yield from _scored(stages, order, in_float, own[-1].stage)
+
+
+def _scored(
+    stages: StageCache, order: TuneOrder, candidate: Candidate, engine: str
+) -> Iterator[Planned]:
+    for mode in order.modes:
+        seconds = stages.durations(SCORE, score_scale(mode, order.calibration.size))
+        yield Planned(f"{candidate.label}: {SCORE}, {mode}", "depends", engine, seconds)
+
+
+def _named(name: str, planned: Planned) -> Planned:
+    return replace(planned, stage=f"{name}: {planned.stage}")
