@@ -210,11 +210,11 @@ def check_reachable(
     Raises:
         UsageError: a ratio out of reach, or an impossible size.
     """
-    from pkecho_edge.lowering.clip_graph import check_size
+    from pkecho_edge.frame_size import check_frame_size
     from pkecho_edge.pruning.choose import check_reach
 
     for size in sizes:
-        check_size(size)
+        check_frame_size(size)
     check_reach(parent.network.config, order.ratio, sizes[0], order.round_to)
 
 

@@ -23,6 +23,7 @@ from pkecho_edge.bundle.engine_entry import MODES
 from pkecho_edge.bundle.fields import Fields
 from pkecho_edge.bundle.layout import check_path
 from pkecho_edge.bundle.strict_json import Json, canonical_json, parse_json
+from pkecho_edge.frame_size import FRAME_SIZES, is_frame_size
 
 __all__ = [
     "COMPONENT_RULES",
@@ -95,8 +96,8 @@ class Preprocessing:
     normalisation_in_graph: bool = True
 
     def __post_init__(self) -> None:
-        if not all(96 <= n <= 640 and n % 32 == 0 for n in self.size):
-            raise ValueError("the frame size must be two multiples of 32 from 96 to 640")
+        if not is_frame_size(self.size):
+            raise ValueError(f"the frame size must be two {FRAME_SIZES}")
         check_choice(self.resize, RESIZE_RULES, "the resize rule")
         check_choice(self.normalisation, NORMALISATIONS, "the normalisation")
 

@@ -35,8 +35,10 @@ def show_plan(plan: Sequence[Planned], json: Path | None, quiet: bool) -> None:
     table = Table(box=SIMPLE, title="Dry run: nothing is written", title_justify="left")
     table.add_column("stage", no_wrap=True)
     table.add_column("state")
-    table.add_column("expected", justify="right")
-    table.add_column("measured before", overflow="fold")
+    table.add_column("expected", justify="right", no_wrap=True)
+    measured = any(each.seconds for each in plan)
+    if measured:  # else it would take room from the rest
+        table.add_column("measured before", overflow="fold")
     for each in plan:
         state = {
             "to do": "to do",
@@ -50,7 +52,7 @@ def show_plan(plan: Sequence[Planned], json: Path | None, quiet: bool) -> None:
             plain(each.stage),
             plain(state),
             "not known yet" if expected is None else _duration(expected),
-            _measured(each.seconds),
+            *([_measured(each.seconds)] if measured else []),
         )
     console.print(table)
     console.print(_total(plan), soft_wrap=True)
@@ -66,7 +68,9 @@ def _total(plan: Sequence[Planned]) -> str:
         said += f", and {_stages(unknown)} whose time is not known yet"
     if waiting:
         said += f"; {_stages(waiting)} may turn out to be cached"
-    return f"{said}. Medians of earlier runs with this cache, on such a processor."
+    if unknown < len(plan):
+        said += ". Medians of earlier runs with this cache, on such a processor"
+    return f"{said}."
 
 
 def _stages(count: int) -> str:

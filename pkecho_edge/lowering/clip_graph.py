@@ -10,29 +10,15 @@ import copy
 
 from torch import Tensor, nn
 
-from pkecho_edge.errors import UsageError
+from pkecho_edge.frame_size import check_frame_size
 from pkecho_edge.lowering.encoder import LoweredEncoder
 from pkecho_edge.lowering.head import LoweredHead, LoweredReduction
 from pkecho_edge.lowering.upsampler import LoweredBilinear, lower_estimator
-from pkecho_edge.model.configuration import MAX_SIZE, MIN_SIZE, SIZE_STEP
 from pkecho_edge.model.network import PKEchoNet
 
-__all__ = ["ClipGraph", "LoweredParts", "check_size"]
+__all__ = ["ClipGraph", "LoweredParts"]
 
 _STRIDES = (4, 8, 16, 32)
-
-
-def check_size(size: tuple[int, int]) -> None:
-    """Height and width in pixels that the network can take.
-
-    Raises:
-        UsageError: not multiples of 32 from 96 to 640.
-    """
-    if any(n % SIZE_STEP or not MIN_SIZE <= n <= MAX_SIZE for n in size):
-        raise UsageError(
-            f"size {size[0]}x{size[1]} is not possible",
-            remedy=f"Use multiples of {SIZE_STEP} from {MIN_SIZE} to {MAX_SIZE}",
-        )
 
 
 class LoweredParts(nn.Module):
@@ -48,7 +34,7 @@ class LoweredParts(nn.Module):
 
     def __init__(self, network: PKEchoNet, size: tuple[int, int]) -> None:
         super().__init__()
-        check_size(size)
+        check_frame_size(size)
         self.frames, self.size = network.config.frames, size
         # fold in double precision, round once: the graph is then as close as FP32 weights can be
         network = copy.deepcopy(network).double()

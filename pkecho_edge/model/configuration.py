@@ -15,17 +15,11 @@ from pkecho_edge.model.region_proxy import REGION_PROXIES
 from pkecho_edge.model.resnet import BACKBONES
 
 __all__ = [
-    "MAX_SIZE",
-    "MIN_SIZE",
-    "SIZE_STEP",
     "VARIANTS",
     "NetworkConfig",
     "Widths",
     "default_widths",
 ]
-
-MIN_SIZE, MAX_SIZE, SIZE_STEP = 96, 640, 32
-"""Height and width limits in pixels, and what both must be a multiple of."""
 
 _MAX_CHANNELS = 4096
 

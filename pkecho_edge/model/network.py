@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pkecho_edge.errors import UsageError
-from pkecho_edge.model.configuration import SIZE_STEP, NetworkConfig
+from pkecho_edge.frame_size import SIZE_STEP
+from pkecho_edge.model.configuration import NetworkConfig
 from pkecho_edge.model.kernel_segmentation import KernelSegmentation
 from pkecho_edge.model.region_proxy import (
     DEEPEST_STRIDE,

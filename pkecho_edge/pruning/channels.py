@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from pkecho_edge.errors import MissingDependency, UsageError
-from pkecho_edge.model.configuration import SIZE_STEP
+from pkecho_edge.frame_size import SIZE_STEP
 from pkecho_edge.model.network import PKEchoNet
 from pkecho_edge.pruning.places import STEM, places_of, widths_of, with_widths
 

@@ -24,7 +24,7 @@ import torch
 
 from pkecho_edge import targets
 from pkecho_edge.errors import PkechoEdgeError, UsageError
-from pkecho_edge.lowering.clip_graph import check_size
+from pkecho_edge.frame_size import check_frame_size
 from pkecho_edge.lowering.upsampler import lower_estimator
 from pkecho_edge.model.configuration import NetworkConfig
 from pkecho_edge.model.region_proxy import NEIGHBOURS, AffinityEstimator
@@ -182,7 +182,7 @@ def _check(size: tuple[int, int], round_to: int, options: CompileOptions) -> Non
     target = targets.get("cpu")
     if missing := target.missing():
         raise unavailable("cpu", missing)
-    check_size(size)
+    check_frame_size(size)
     check_precision(target, options)
     if round_to < 1:
         raise UsageError(f"widths in multiples of {round_to}", remedy="Use 1 or more, such as 8")

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from packaging.requirements import Requirement
 
-from pkecho_edge import environment, targets
+from pkecho_edge import environment, firmware_kit, targets
 from pkecho_edge.cli import doctor as verb
 from pkecho_edge.cli.verbs import VERBS
 from pkecho_edge.errors import EnvironmentMismatch, MissingDependency, UsageError
@@ -334,3 +334,13 @@ def test_its_own_error_does_not_point_back(typed: Type, without: Callable[..., N
     without("onnx")
 
     assert typed("doctor --quiet").err.endswith(f"{verb._REMEDY}\n")
+
+
+def test_it_looks_for_what_the_firmware_build_asks_for() -> None:
+    looked_for = {
+        package
+        for _, package, purpose in environment._PROGRAMS.values()
+        if purpose == "firmware build"
+    }
+
+    assert looked_for == set(firmware_kit.PACKAGES)
