@@ -32,7 +32,8 @@ from pkecho_edge.tuning.workbench import Workbench
 if TYPE_CHECKING:
     from pkecho_edge.model.network import PKEchoNet
 
-__all__ = ["CHOICE", "Built", "build_engines", "choose_inputs", "choose_scale", "engine_inputs"]
+__all__ = ["CHOICE", "Built", "EngineOrder", "Material", "build_engines", "choose_inputs"]
+__all__ += ["choose_scale", "engine_inputs"]
 __all__ += ["engine_size", "export_graphs", "export_inputs", "programs_inputs", "quantize_graphs"]
 __all__ += ["quantize_inputs", "shape", "tool_versions"]
 
@@ -62,104 +63,85 @@ class Built:
     reused: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class EngineOrder:
+    """What engines are asked for.
+
+    Attributes:
+        target: name of a target.
+        modes: of "clip", "stream", at least one.
+        options: precision and threads of the engines.
+        quantization: what is asked of it.
+        limits: of the gates that restoring layers is for.
+    """
+
+    target: str
+    modes: Sequence[str]
+    options: CompileOptions
+    quantization: QuantizationOrder
+    limits: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Material:
+    """What engines are built from.
+
+    Attributes:
+        network: trained.
+        checkpoint_sha256: of its weights.
+        calibration: the set whose clips, in its order, set the INT8 ranges.
+        clips: those clips.
+        trial: other clips, on which quantizations are tried.
+        baseline: what the accuracy gates compare with on the trial clips; None for the network
+            itself, which it is unless that was pruned.
+    """
+
+    network: PKEchoNet
+    checkpoint_sha256: str
+    calibration: CalibrationSet
+    clips: Sequence[Clip]
+    trial: Sequence[Clip]
+    baseline: PKEchoNet | None = None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H, W) of the engines' frames."""
+        return self.calibration.size
+
+
 def build_engines(
-    network: PKEchoNet,
-    checkpoint_sha256: str,
-    calibration: CalibrationSet,
-    clips: Sequence[Clip],
-    trial: Sequence[Clip],
-    target: str,
-    modes: Sequence[str],
-    options: CompileOptions,
-    order: QuantizationOrder,
-    limits: Mapping[str, float],
-    stages: StageCache,
-    observer: Observer,
-    *,
-    baseline: PKEchoNet | None = None,
+    material: Material, order: EngineOrder, stages: StageCache, observer: Observer
 ) -> Built:
     """A checkpoint's network as engines: INT8, or in float where the target has no INT8.
 
     Args:
-        network: trained; `checkpoint_sha256` names its weights.
-        calibration: the set whose clips, in its order, set the INT8 ranges.
-        trial: other clips, on which quantizations are tried.
-        target: name of a target.
-        modes: of "clip", "stream", at least one.
-        options: precision and threads of the engines.
-        order: what is asked of quantization.
-        limits: of the gates that restoring layers is for.
+        material: the network and its clips.
+        order: what is asked.
         stages: where finished stages are kept.
         observer: hears about progress.
-        baseline: what the accuracy gates compare with on the trial clips; None for the network
-            itself, which it is unless that was pruned.
 
     Raises:
         UsageError: an impossible size.
         MissingDependency: a toolchain is not installed.
     """
-    if targets.get(target).capabilities.takes == "pt2":
-        return _build_programs(
-            network,
-            checkpoint_sha256,
-            calibration,
-            clips[0],
-            target,
-            modes,
-            options,
-            stages,
-            observer,
-        )
-    from pkecho_edge.model.baseline import baseline_runner
-
-    alike = shape(calibration.size)
+    if targets.get(order.target).capabilities.takes == "pt2":
+        return _build_programs(material, order, stages, observer)
+    size, network = material.size, material.network
     observer.start("lower and export", None)
     exported = stages.run(
         "export",
-        export_inputs(checkpoint_sha256, calibration.size),
-        lambda folder: export_graphs(network, calibration.size, clips[0], folder),
-        alike,
+        export_inputs(material.checkpoint_sha256, size),
+        lambda folder: export_graphs(network, size, material.clips[0], folder),
+        shape(size),
     )
     observer.done(_note(exported, "exact, ONNX opset 17"))
     with tempfile.TemporaryDirectory() as scratch:
-        bench = Workbench(
-            exported.folder / "clip.onnx",
-            clips,
-            trial,
-            target,
-            options,
-            Path(scratch),
-            reference=None if baseline is None else baseline_runner(baseline),
-        )
-        observer.start("choose the quantization", None)
-        chosen = stages.run(
-            "choose",
-            choose_inputs(
-                exported.key,
-                calibration.sha256,
-                [clip.content_sha256 for clip in trial],
-                target,
-                options,
-                order,
-                limits,
-            ),
-            lambda folder: _choose(bench, order, limits, folder, observer),
-            choose_scale(calibration.size, order),
-        )
-        choice = json.loads((chosen.folder / CHOICE).read_text(encoding="utf-8"))
-        observer.done(_note(chosen, choice["note"]))
-        plan = QuantizationPlan.from_dict(choice)
-        observer.start("calibrate and quantize", None)
-        quantized = stages.run(
-            "quantize",
-            quantize_inputs(exported.key, calibration.sha256, plan),
-            lambda folder: _quantize(bench, exported.folder, plan, folder),
-            alike,
-        )
-        observer.done(_note(quantized, f"INT8 ranges from {len(clips)} clips"))
-    graphs = {mode: quantized.folder / f"{mode}.qdq.onnx" for mode in modes}
-    floats = {mode: exported.folder / f"{mode}.onnx" for mode in modes}
-    compiled = _compiled(target, graphs, floats, quantized.key, options, stages, observer, alike)
+        bench = _workbench(material, order, exported.folder, Path(scratch))
+        chosen, choice = _chosen(bench, material, order, exported.key, stages, observer)
+        quantized = _quantized(bench, material, exported, choice, stages, observer)
+    graphs = {mode: quantized.folder / f"{mode}.qdq.onnx" for mode in order.modes}
+    floats = {mode: exported.folder / f"{mode}.onnx" for mode in order.modes}
+    compiled = _compiled(order, graphs, floats, quantized.key, shape(size), stages, observer)
     named = {"export": exported, "choose": chosen, "quantize": quantized, "engine": compiled}
     return Built(
         graphs,
@@ -170,53 +152,101 @@ def build_engines(
     )
 
 
+def _workbench(material: Material, order: EngineOrder, exported: Path, scratch: Path) -> Workbench:
+    """Where quantizations of the exported graph are tried."""
+    from pkecho_edge.model.baseline import baseline_runner
+
+    return Workbench(
+        exported / "clip.onnx",
+        material.clips,
+        material.trial,
+        order.target,
+        order.options,
+        scratch,
+        reference=None if material.baseline is None else baseline_runner(material.baseline),
+    )
+
+
+def _chosen(
+    bench: Workbench,
+    material: Material,
+    order: EngineOrder,
+    exported: str,
+    stages: StageCache,
+    observer: Observer,
+) -> tuple[StageResult, dict[str, Any]]:
+    """The stage, and what was chosen and what led to it."""
+    trial = [clip.content_sha256 for clip in material.trial]
+    observer.start("choose the quantization", None)
+    done = stages.run(
+        "choose",
+        choose_inputs(exported, material.calibration.sha256, trial, order),
+        lambda folder: _choose(bench, order, folder, observer),
+        choose_scale(material.size, order.quantization),
+    )
+    choice: dict[str, Any] = json.loads((done.folder / CHOICE).read_text(encoding="utf-8"))
+    observer.done(_note(done, choice["note"]))
+    return done, choice
+
+
+def _quantized(
+    bench: Workbench,
+    material: Material,
+    exported: StageResult,
+    choice: Mapping[str, Any],
+    stages: StageCache,
+    observer: Observer,
+) -> StageResult:
+    plan = QuantizationPlan.from_dict(choice)
+    observer.start("calibrate and quantize", None)
+    done = stages.run(
+        "quantize",
+        quantize_inputs(exported.key, material.calibration.sha256, plan),
+        lambda folder: _quantize(bench, exported.folder, plan, folder),
+        shape(material.size),
+    )
+    observer.done(_note(done, f"INT8 ranges from {len(material.clips)} clips"))
+    return done
+
+
 _UNQUANTIZED: Mapping[str, Any] = {"scheme": None, "rule": None, "float_layers": []}
 """What a build in float says of its quantization."""
 
 
 def _build_programs(
-    network: PKEchoNet,
-    checkpoint_sha256: str,
-    calibration: CalibrationSet,
-    probe: Clip,
-    target: str,
-    modes: Sequence[str],
-    options: CompileOptions,
-    stages: StageCache,
-    observer: Observer,
+    material: Material, order: EngineOrder, stages: StageCache, observer: Observer
 ) -> Built:
     """The street for a target that compiles exported programs: nothing is quantized."""
-    precision, alike = options.float_precision, shape(calibration.size)
+    precision, size, network = order.options.float_precision, material.size, material.network
     observer.start("lower and export", None)
     exported = stages.run(
         "programs",
-        programs_inputs(checkpoint_sha256, calibration.size, precision),
-        lambda folder: _export_programs(network, calibration.size, probe, precision, folder),
-        alike,
+        programs_inputs(material.checkpoint_sha256, size, precision),
+        lambda folder: _export_programs(network, size, material.clips[0], precision, folder),
+        shape(size),
     )
     observer.done(_note(exported, f"programs in {precision}"))
-    graphs = {mode: exported.folder / f"{mode}.pt2" for mode in modes}
-    compiled = _compiled(target, graphs, {}, exported.key, options, stages, observer, alike)
+    graphs = {mode: exported.folder / f"{mode}.pt2" for mode in order.modes}
+    compiled = _compiled(order, graphs, {}, exported.key, shape(size), stages, observer)
     reused = _reused({"export": exported, "engine": compiled})
     return Built(graphs, _read_engines(compiled.folder), _UNQUANTIZED, (), reused)
 
 
 def _compiled(
-    target: str,
+    order: EngineOrder,
     graphs: Mapping[str, Path],
     floats: Mapping[str, Path],
     key: str,
-    options: CompileOptions,
+    alike: str,
     stages: StageCache,
     observer: Observer,
-    alike: str,
 ) -> StageResult:
     """The engines' stage; `key` is that of the stage which made the graphs."""
-    observer.start(f"compile for {target}", None)
+    observer.start(f"compile for {order.target}", None)
     compiled = stages.run(
-        f"engine-{target}",
-        engine_inputs(key, list(graphs), options),
-        lambda folder: _compile(target, graphs, floats, folder, options),
+        f"engine-{order.target}",
+        engine_inputs(key, order),
+        lambda folder: _compile(order, graphs, floats, folder),
         alike,
     )
     size = engine_size(*_read_engines(compiled.folder).values()) / 1e6
@@ -245,26 +275,20 @@ def programs_inputs(
 
 
 def choose_inputs(
-    export: str,
-    calibration_sha256: str,
-    trial_sha256: Sequence[str],
-    target: str,
-    options: CompileOptions,
-    order: QuantizationOrder,
-    limits: Mapping[str, float],
+    export: str, calibration_sha256: str, trial_sha256: Sequence[str], order: EngineOrder
 ) -> dict[str, object]:
     """Of stage choose; `export` is the key of stage export.
 
     The target's own scheme is the same whether it was named or not.
     """
-    scheme = targets.get(target).capabilities.scheme
+    asked, scheme = order.quantization, targets.get(order.target).capabilities.scheme
     return {
         "export": export,
         "calibration": calibration_sha256,
         "trial": list(trial_sha256),
-        "target": [target, options.as_dict()],
-        "order": replace(order, scheme=order.scheme or scheme).as_dict(),
-        "limits": dict(limits),
+        "target": [order.target, order.options.as_dict()],
+        "order": replace(asked, scheme=asked.scheme or scheme).as_dict(),
+        "limits": dict(order.limits),
     }
 
 
@@ -280,9 +304,9 @@ def quantize_inputs(
     return {"export": export, "calibration": calibration_sha256, "plan": plan.as_dict()}
 
 
-def engine_inputs(graphs: str, modes: Sequence[str], options: CompileOptions) -> dict[str, object]:
+def engine_inputs(graphs: str, order: EngineOrder) -> dict[str, object]:
     """Of stage engine-TARGET; `graphs` is the key of the stage that made them."""
-    return {"graphs": graphs, "modes": list(modes), "options": options.as_dict()}
+    return {"graphs": graphs, "modes": list(order.modes), "options": order.options.as_dict()}
 
 
 def shape(size: tuple[int, int]) -> str:
@@ -329,15 +353,9 @@ def export_graphs(network: PKEchoNet, size: tuple[int, int], probe: Clip, folder
     export_stream_onnx(network, size, folder / "stream.onnx", probe.frames)
 
 
-def _choose(
-    bench: Workbench,
-    order: QuantizationOrder,
-    limits: Mapping[str, float],
-    folder: Path,
-    observer: Observer,
-) -> None:
-    scheme = targets.get(bench.target).capabilities.scheme
-    chosen = choose_plan(bench, scheme, order, limits, observer)
+def _choose(bench: Workbench, order: EngineOrder, folder: Path, observer: Observer) -> None:
+    scheme = targets.get(order.target).capabilities.scheme
+    chosen = choose_plan(bench, scheme, order.quantization, order.limits, observer)
     text = json.dumps({**chosen.as_dict(), "note": chosen.note()}, sort_keys=True)
     (folder / CHOICE).write_text(text, encoding="utf-8")
 
@@ -378,20 +396,16 @@ def _note(stage: StageResult, note: str) -> str:
 
 
 def _compile(
-    target: str,
-    graphs: Mapping[str, Path],
-    floats: Mapping[str, Path],
-    folder: Path,
-    options: CompileOptions,
+    order: EngineOrder, graphs: Mapping[str, Path], floats: Mapping[str, Path], folder: Path
 ) -> None:
     """Compile and write down how the engines are called, so that a later run can reuse them."""
     files = folder / "files"
     files.mkdir()
-    backend = targets.get(target)
+    backend = targets.get(order.target)
     wanted = floats if backend.capabilities.float_graphs else None
-    engines = backend.compile(graphs, files, options, wanted)
+    engines = backend.compile(graphs, files, order.options, wanted)
     entries = [EngineEntry.of(engine, mode=mode).as_json() for mode, engine in engines.items()]
-    text = json.dumps({"target": target, "engines": entries}, sort_keys=True)
+    text = json.dumps({"target": order.target, "engines": entries}, sort_keys=True)
     (folder / "engines.json").write_text(text, encoding="utf-8")
 
 

@@ -15,7 +15,7 @@ import onnx
 
 from pkecho_edge import targets
 from pkecho_edge.bench.turns import take_turns
-from pkecho_edge.building import Built, build_engines
+from pkecho_edge.building import Built, Material, build_engines
 from pkecho_edge.calibration.calibration_set import CalibrationSet
 from pkecho_edge.calibration.graph import GraphView, layer_of, quantizable
 from pkecho_edge.calibration.rule import RangeRule
@@ -175,22 +175,17 @@ class Search:
         return built
 
     def _build(self, attempt: _Attempt, observer: Observer) -> Built:
-        plan, order, found = self.plan, self.plan.order, attempt.source.network
-        return build_engines(
+        plan, found = self.plan, attempt.source.network
+        material = Material(
             found.network,
             found.sha256,
             plan.calibration,
             plan.clips,
             plan.quantization_trial,
-            order.target,
-            order.modes,
-            order.options_of(attempt.candidate),
-            attempt.order,
-            order.gate_limits,
-            self.stages,
-            observer,
-            baseline=found.baseline if found.report else None,
+            found.baseline if found.report else None,
         )
+        asked = plan.order.compile_order(attempt.candidate, attempt.order)
+        return build_engines(material, asked.engines, self.stages, observer)
 
     def _enter(
         self, attempt: _Attempt, built: Built, sides: Mapping[str, Side], observer: Observer

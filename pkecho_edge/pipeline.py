@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pkecho_edge import targets
-from pkecho_edge.building import Built, build_engines
+from pkecho_edge.building import Built, EngineOrder, Material, build_engines
 from pkecho_edge.bundle.engine_entry import MODES
 from pkecho_edge.bundle.golden import GoldenVectors
 from pkecho_edge.bundle.layout import DEVICE, GOLDEN, MODEL, REPORTS
@@ -131,6 +131,13 @@ class CompileOrder:
         """`options`, or the target's own."""
         return self.options or targets.options_for(self.target)
 
+    @property
+    def engines(self) -> EngineOrder:
+        """What of it is asked of building.py."""
+        return EngineOrder(
+            self.target, self.modes, self.engine_options, self.quantization, self.limits
+        )
+
     def of_length(self, frames: int) -> CompileOrder:
         """With clips as long as the network's window: it decides."""
         return replace(
@@ -194,7 +201,15 @@ def compile(
                 options=order.engine_options,
             )
             origin = load_lineaged(pruned.path, order.baseline, stages)
-        built = _build(order, origin, drawn, stages, observer)
+        material = Material(
+            origin.network,
+            origin.sha256,
+            drawn.calibration,
+            drawn.clips,
+            drawn.trial,
+            origin.baseline if origin.report else None,
+        )
+        built = build_engines(material, order.engines, stages, observer)
         provenance = _provenance(order, origin, drawn, stages)
         result = _fill(folder, order, provenance, drawn, built, stages, observer)
         bundle = finish(folder, build_manifest(provenance, built, result))
@@ -220,26 +235,6 @@ def _draw(order: CompileOrder, stages: StageCache, observer: Observer) -> _Drawn
     note_clips(order.clips_wanted, chosen, trial, stages)
     stages.remember(DRAWN, time.monotonic() - started, order.clips_wanted.scale)
     return _Drawn(chosen, clips, trial)
-
-
-def _build(
-    order: CompileOrder, origin: Lineaged, drawn: _Drawn, stages: StageCache, observer: Observer
-) -> Built:
-    return build_engines(
-        origin.network,
-        origin.sha256,
-        drawn.calibration,
-        drawn.clips,
-        drawn.trial,
-        order.target,
-        order.modes,
-        order.engine_options,
-        order.quantization,
-        order.limits,
-        stages,
-        observer,
-        baseline=origin.baseline if origin.report else None,
-    )
 
 
 def _provenance(

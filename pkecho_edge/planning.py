@@ -168,15 +168,8 @@ class Forecast:
             for name, each in later:
                 yield _waiting(stages, name, each, DRAWN)
             return
-        choosing = choose_inputs(
-            export,
-            noted.calibration_sha256,
-            noted.trial_sha256,
-            order.target,
-            order.engine_options,
-            order.quantization,
-            order.limits,
-        )
+        noted_as = (noted.calibration_sha256, noted.trial_sha256)
+        choosing = choose_inputs(export, *noted_as, order.engines)
         yield _planned(stages, "choose", choosing, trying)
         chosen = stages.find("choose", choosing)
         if chosen is None:
@@ -193,7 +186,7 @@ class Forecast:
 
     def _compiled(self, graphs: str) -> Planned:
         """The last stage; `graphs` is the key of the one that made them."""
-        inputs = engine_inputs(graphs, self.order.modes, self.order.engine_options)
+        inputs = engine_inputs(graphs, self.order.engines)
         return _planned(self.stages, self._engine, inputs, shape(self.order.calibration.size))
 
 

@@ -174,10 +174,6 @@ class TuneOrder:
         """What the choice of clips depends on."""
         return self._compile_order.clips_wanted
 
-    def options_of(self, candidate: Candidate) -> CompileOptions:
-        """Of a candidate's engines."""
-        return replace(self.engine_options, float_precision=candidate.float_precision)
-
     def pruning_of(self, candidate: Candidate) -> PruningOrder:
         """How a candidate's network is pruned; its ratio is above 0."""
         round_to = targets.get(self.target).capabilities.round_to
@@ -190,7 +186,7 @@ class TuneOrder:
 
     def compile_order(self, candidate: Candidate, quantization: QuantizationOrder) -> CompileOrder:
         """As `compile` takes a candidate of the checkpoint that is searched, not pruned first."""
-        options = self.options_of(candidate)
+        options = replace(self.engine_options, float_precision=candidate.float_precision)
         return replace(self._compile_order, options=options, quantization=quantization)
 
     @property

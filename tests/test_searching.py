@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from pkecho_edge import candidates, searching
-from pkecho_edge.building import Built
+from pkecho_edge.building import Built, EngineOrder
 from pkecho_edge.calibration.calibration_set import CalibrationSet
 from pkecho_edge.candidates import Table
 from pkecho_edge.data import sources
@@ -117,9 +117,10 @@ class World:
         self.pruned.append(order.ratio)
         return SimpleNamespace(path=Path(f"{order.ratio}.safetensors"))
 
-    def build(self, network: Any, sha: str, *others: Any, baseline: object = None) -> Built:
-        modes, options, order = others[4], others[5], others[6]
-        assert (baseline is not None) == (network.name != "unpruned")
+    def build(self, material: Any, asked: EngineOrder, *_: object) -> Built:
+        network, modes, options = material.network, asked.modes, asked.options
+        order = asked.quantization
+        assert (material.baseline is not None) == (network.name != "unpruned")
         restored = order.restore and network.name in self.restored
         kind = "float" if order.float_layers else "mixed" if restored else "int8"
         folder = self.folder / "engines" / f"{network.name} {kind}"
