@@ -176,7 +176,7 @@ def compile(
 
     Raises:
         CheckpointError, DatasetError, CalibrationError: unusable input.
-        UsageError: the bundle exists, or what `CompileOrder.checked` refuses.
+        UsageError: the bundle exists, an impossible size, or what `CompileOrder.checked` refuses.
         MissingDependency: a toolchain is not installed.
 
     A failed gate is no exception: it stands in the result, and the bundle is written with it.

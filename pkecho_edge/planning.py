@@ -49,7 +49,10 @@ from pkecho_edge.targets.base import CompileOptions
 from pkecho_edge.tuning.layer_costs import LAYER_COSTS, finished_latency_table
 from pkecho_edge.verifying import IN_PLACE
 
-__all__ = ["Forecast", "Planned", "plan_compile", "plan_prune", "pruned_sha256"]
+__all__ = ["RECORDINGS", "Forecast", "Planned", "plan_compile", "plan_prune", "pruned_sha256"]
+
+RECORDINGS = "the recordings' content"
+"""What lessons depend on that are of recordings: every byte of them, which takes long to read."""
 
 State = Literal["cached", "to do", "depends", "always", "refused"]
 
@@ -220,7 +223,7 @@ def plan_prune(
             scale = lessons_scale(source, size)
             inputs = _lessons_of(parent, source, size)
             found.append(
-                _waiting(stages, LESSONS, scale, "the recordings' content")
+                _waiting(stages, LESSONS, scale, RECORDINGS)
                 if inputs is None
                 else _planned(stages, LESSONS, inputs, scale)
             )

@@ -38,7 +38,7 @@ _MAX_TEXT = 300
 
 @dataclass(frozen=True)
 class Provenance:
-    """What is to be built, and from what.
+    """What a bundle is built from, and as what.
 
     Attributes:
         origin: the network, the checkpoint whose bytes it came from, and its baseline.

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from pkecho_edge.building import shape, tool_versions
 from pkecho_edge.errors import CheckpointError, UsageError
 from pkecho_edge.files import FolderBusy, claimed_folder
+from pkecho_edge.frame_size import check_frame_size
 from pkecho_edge.lesson_source import HELD_OUT, LessonSource
 from pkecho_edge.model.checkpoint import load_checkpoint, save_checkpoint
 from pkecho_edge.model.identity import find_checkpoint, load_identified
@@ -32,12 +33,13 @@ if TYPE_CHECKING:
     from pkecho_edge.model.network import PKEchoNet
     from pkecho_edge.pruning.cost import WidthCost
 
-__all__ = ["LESSONS", "NETWORK", "Lineaged", "Pruned", "check_reachable", "check_scope"]
+__all__ = ["LESSONS", "NETWORK", "Lineaged", "Pruned", "check_pruned_from", "check_reachable"]
+__all__ += ["check_scope"]
 __all__ += ["lessons_inputs", "lessons_scale", "load_lineaged", "prune_checkpoint", "prune_inputs"]
 __all__ += ["prune_scale", "read_lineaged", "wants_lessons"]
 
 _FOLDERS = ("metrics", "model", "pruning", "training")
-_CODE = (*_FOLDERS, "processors.py", "pruning_stage.py", "recovering.py")
+_CODE = (*_FOLDERS, "frame_size.py", "processors.py", "pruning_stage.py", "recovering.py")
 """What decides a pruned network, and what is said of it."""
 
 _TIMED = "cpu"
@@ -202,6 +204,27 @@ def prune_checkpoint(
     return Pruned(done.folder / NETWORK, report, done.reused)
 
 
+def check_pruned_from(path: Path, origin: Lineaged) -> None:
+    """Refuse a checkpoint that was not pruned from the baseline of another.
+
+    Raises:
+        CheckpointError: it was not pruned at all, from another baseline, or cannot be read.
+    """
+    report = read_report(path)
+    if report is None:
+        raise CheckpointError(
+            "does not say from which checkpoint it was pruned",
+            path=path,
+            remedy="Give one that pkecho-edge prune wrote",
+        )
+    if report["baseline_sha256"] != origin.baseline_sha256:
+        raise CheckpointError(
+            f"was pruned from another baseline, {str(report['baseline_sha256'])[:12]}...",
+            path=path,
+            remedy=f"Give one that was pruned from {origin.baseline_sha256[:12]}...",
+        )
+
+
 def check_reachable(
     parent: Lineaged, order: PruningOrder, sizes: Sequence[tuple[int, int]]
 ) -> None:
@@ -210,7 +233,6 @@ def check_reachable(
     Raises:
         UsageError: a ratio out of reach, or an impossible size.
     """
-    from pkecho_edge.frame_size import check_frame_size
     from pkecho_edge.pruning.choose import check_reach
 
     for size in sizes:

@@ -1,7 +1,7 @@
 """What a search would do, without doing it: the stages of each network and float precision.
 
-How many candidates a network has is known once its quantization is chosen: where layers returned
-to float, it is tried all in INT8 as well. What a candidate's score depends on is in its engine.
+A search may have more engines than stand here: where layers of a network return to float, it is
+tried all in INT8 as well. Scores are keyed by the bytes of the engine, so they depend on it.
 """
 
 from __future__ import annotations
@@ -11,16 +11,17 @@ from dataclasses import replace
 from pathlib import Path
 
 from pkecho_edge import targets
-from pkecho_edge.building import shape
+from pkecho_edge.building import choose_scale, shape
 from pkecho_edge.errors import PkechoEdgeError
 from pkecho_edge.measuring import verify_scale
+from pkecho_edge.model.checkpoint import checkpoint_sha256
 from pkecho_edge.pipeline import DRAWN, VERIFIED, check_apart
-from pkecho_edge.planning import Forecast, Planned, plan_prune, pruned_sha256
-from pkecho_edge.pruning_stage import Lineaged, read_lineaged
+from pkecho_edge.planning import RECORDINGS, Forecast, Planned, plan_prune, pruned_sha256
+from pkecho_edge.pruning_stage import Lineaged, check_pruned_from, read_lineaged
 from pkecho_edge.stages import StageCache, default_cache
 from pkecho_edge.tune_order import TuneOrder
 from pkecho_edge.tuning.scoring import ANSWERS, SCORE, score_scale
-from pkecho_edge.tuning.search import Candidate
+from pkecho_edge.tuning.search import Candidate, Quantization
 
 __all__ = ["plan_tune"]
 
@@ -40,18 +41,21 @@ def plan_tune(order: TuneOrder, *, cache: Path | None = None) -> tuple[Planned, 
     stages = StageCache(cache or default_cache())
     order = order.checked()
     origin = read_lineaged(order.checkpoint, order.baseline, stages)
+    for path in order.also:
+        check_pruned_from(path, origin)
     order = order.of_length(origin.network.config.frames)
     order.calibration.patients()  # a folder that is no dataset is refused here
     if order.calibration_set is not None:
         check_apart(order.calibration_set, order.verification)
-    found = [
-        Planned(DRAWN, "always", seconds=stages.durations(DRAWN, order.clips_wanted.scale)),
-        *_answers(stages, order),
-        *_each(stages, order, origin),
-        Planned(_TIMED, "always"),
-    ]
+    drawn = Planned(DRAWN, "always", seconds=stages.durations(DRAWN, order.clips_wanted.scale))
     verified = stages.durations(VERIFIED, verify_scale(order.verification, order.modes))
-    return (*found, Planned(f"the best: {VERIFIED}", "always", seconds=verified))
+    return (
+        drawn,
+        *_answers(stages, order),
+        *_networks(stages, order, origin),
+        Planned(_TIMED, "always"),
+        Planned(f"the best: {VERIFIED}", "always", seconds=verified),
+    )
 
 
 def _answers(stages: StageCache, order: TuneOrder) -> Iterator[Planned]:
@@ -61,12 +65,17 @@ def _answers(stages: StageCache, order: TuneOrder) -> Iterator[Planned]:
         yield Planned(f"{ANSWERS}, {mode}", "depends", DRAWN, seconds)
 
 
-def _each(stages: StageCache, order: TuneOrder, origin: Lineaged) -> Iterator[Planned]:
-    """Of every network what it takes to have it, then its engines."""
+def _networks(stages: StageCache, order: TuneOrder, origin: Lineaged) -> Iterator[Planned]:
+    """Of every network what it takes to have it, then its engines.
+
+    Raises:
+        PkechoEdgeError: the first one's, where every network is refused.
+    """
+    refused: list[PkechoEdgeError] = []
     for network in order.networks:
         sha256: str | None = origin.sha256
         if network.given is not None:
-            sha256 = read_lineaged(network.given, None, stages).sha256
+            sha256 = checkpoint_sha256(network.given)
         elif network.ratio:
             size, options = order.calibration.size, order.engine_options
             asked = (origin, order.pruning_of(network), order.lessons, [size], stages)
@@ -74,10 +83,13 @@ def _each(stages: StageCache, order: TuneOrder, origin: Lineaged) -> Iterator[Pl
                 for each in plan_prune(*asked, options=options):
                     yield _named(network.network, each)
             except PkechoEdgeError as error:  # the search goes on without it
+                refused.append(error)
                 yield Planned(f"{network.network}: prune", "refused", refusal=str(error))
                 continue
             sha256 = pruned_sha256(*asked, options=options)
         yield from _engines(stages, order, network, sha256)
+    if len(refused) == len(order.networks):
+        raise refused[0]
 
 
 def _engines(
@@ -85,23 +97,34 @@ def _engines(
 ) -> Iterator[Planned]:
     """What the gates leave in INT8, in every float precision; then the same nearly all in float.
 
-    The second is quantized by the rule that was chosen for the first.
+    The second is chosen among the one rule that was chosen for the first.
     """
-    quantized = targets.get(order.target).capabilities.takes != "pt2"
+    quantized = bool(targets.get(order.target).capabilities.scheme)
+    kind: Quantization = "int8" if quantized else "float"
     for number, precision in enumerate(order.precisions):
-        candidate = replace(network, float_precision=precision)
+        candidate = replace(network, quantization=kind, float_precision=precision)
         forecast = Forecast(stages, order.compile_order(candidate, order.quantization))
         own = [*(forecast.quantized if quantized else forecast.programs)(sha256)]
         # the graphs in float are those of every precision
         for each in own[1:] if number and quantized else own:
-            yield _named(candidate.label, each)
+            after = network.network if each.depends_on == "prune" else candidate.label
+            yield _named(candidate.label, each, after)
         yield from _scored(stages, order, candidate, own[-1].stage)
         if quantized:
             in_float = replace(candidate, quantization="float")
-            for stage in ("quantize", own[-1].stage):
-                seconds = stages.durations(stage, shape(order.calibration.size))
-                yield Planned(f"{in_float.label}: {stage}", "depends", "choose", seconds)
+            yield from _in_float(stages, order, in_float, f"{candidate.label}: choose")
             yield from _scored(stages, order, in_float, own[-1].stage)
+
+
+def _in_float(
+    stages: StageCache, order: TuneOrder, candidate: Candidate, chosen: str
+) -> Iterator[Planned]:
+    size = order.calibration.size
+    one = replace(order.quantization, rules=order.rules[:1])
+    scales = {"choose": choose_scale(size, one)}
+    for stage in ("choose", "quantize", f"engine-{order.target}"):
+        seconds = stages.durations(stage, scales.get(stage, shape(size)))
+        yield Planned(f"{candidate.label}: {stage}", "depends", chosen, seconds)
 
 
 def _scored(
@@ -109,8 +132,13 @@ def _scored(
 ) -> Iterator[Planned]:
     for mode in order.modes:
         seconds = stages.durations(SCORE, score_scale(mode, order.calibration.size))
-        yield Planned(f"{candidate.label}: {SCORE}, {mode}", "depends", engine, seconds)
+        planned = Planned(f"{SCORE}, {mode}", "depends", engine, seconds)
+        yield _named(candidate.label, planned)
 
 
-def _named(name: str, planned: Planned) -> Planned:
-    return replace(planned, stage=f"{name}: {planned.stage}")
+def _named(name: str, planned: Planned, after: str | None = None) -> Planned:
+    """A network's or candidate's own stage, and the one before it, which may be another's."""
+    on = planned.depends_on
+    if on and on not in (DRAWN, RECORDINGS):
+        on = f"{after or name}: {on}"
+    return replace(planned, stage=f"{name}: {planned.stage}", depends_on=on)

@@ -25,15 +25,13 @@ from pkecho_edge.candidates import ROUNDS, Plan, Search, Source, Table
 from pkecho_edge.clip_roles import calibration_clips_of, note_clips, trial_clips_of
 from pkecho_edge.errors import (
     AccuracyGateFailed,
-    CheckpointError,
     MissingDependency,
     UsageError,
 )
 from pkecho_edge.files import scratch_folder, write_atomically
 from pkecho_edge.measuring import VerifyResult
-from pkecho_edge.pruning_stage import Lineaged, load_lineaged
+from pkecho_edge.pruning_stage import Lineaged, check_pruned_from, load_lineaged
 from pkecho_edge.records import forget_record
-from pkecho_edge.recovering import read_report
 from pkecho_edge.stages import Observer, SilentObserver, StageCache, default_cache
 from pkecho_edge.tune_order import TuneOrder
 from pkecho_edge.tuning.pareto import draw_pareto
@@ -93,7 +91,10 @@ def tune(
     observer, stages = observer or SilentObserver(), StageCache(cache or default_cache())
     order = order.checked()
     origin = load_lineaged(order.checkpoint, order.baseline, stages)
-    given = {path: _given(path, origin, stages) for path in order.also}
+    for path in order.also:
+        check_pruned_from(path, origin)
+    # their baseline is found by its hash: it lies in the cache by now, wherever it was found
+    given = {path: Source(path, None, load_lineaged(path, None, stages)) for path in order.also}
     order = order.of_length(origin.network.config.frames)
     plan = _drawn(order, origin, stages, observer)
     sets = _trial_sets(plan, stages, observer)
@@ -127,28 +128,6 @@ def _drawn(order: TuneOrder, origin: Lineaged, stages: StageCache, observer: Obs
     trial = trial_clips_of(order.trial, rest, clips)
     note_clips(order.clips_wanted, chosen, trial, stages)  # for a dry run
     return Plan(order, origin, chosen, clips, trial)
-
-
-def _given(path: Path, origin: Lineaged, stages: StageCache) -> Source:
-    """A checkpoint that was pruned elsewhere.
-
-    Raises:
-        CheckpointError: it was not pruned, or from another baseline.
-    """
-    report = read_report(path)
-    if report is None:
-        raise CheckpointError(
-            "does not say from which checkpoint it was pruned",
-            path=path,
-            remedy="Give one that pkecho-edge prune wrote",
-        )
-    if report["baseline_sha256"] != origin.baseline_sha256:
-        raise CheckpointError(
-            f"was pruned from another baseline, {str(report['baseline_sha256'])[:12]}...",
-            path=path,
-            remedy=f"Give one that was pruned from {origin.baseline_sha256[:12]}...",
-        )
-    return Source(path, None, load_lineaged(path, None, stages))
 
 
 def _trial_sets(plan: Plan, stages: StageCache, observer: Observer) -> list[TrialSet]:

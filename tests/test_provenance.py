@@ -42,19 +42,19 @@ def provenance_of(
 def test_the_packaged_checkpoint_is_known_and_says_that_it_saw_phantoms() -> None:
     path = default_checkpoint_path()
 
-    order = provenance_of(path, read_notes(path))
+    made = provenance_of(path, read_notes(path))
 
-    assert order.facts["checkpoint"]["packaged"] is True
-    assert "phantoms" in order.facts["checkpoint"]["training"]
-    assert order.facts["calibration"] == {
+    assert made.facts["checkpoint"]["packaged"] is True
+    assert "phantoms" in made.facts["checkpoint"]["training"]
+    assert made.facts["calibration"] == {
         "clips": 2,
         "patients": 1,
         "rule": "given",
         "sources": ["echonet", "a b"],
     }
-    gmacs = round(count_gmacs(order.origin.network, SIZE), 3)
-    assert order.facts["model"] == {"parameters": 11_782_272, "gmacs": gmacs}
-    assert order.facts["pruning"] is None
+    gmacs = round(count_gmacs(made.origin.network, SIZE), 3)
+    assert made.facts["model"] == {"parameters": 11_782_272, "gmacs": gmacs}
+    assert made.facts["pruning"] is None
 
 
 def test_the_same_weights_in_another_file_are_another_checkpoint(tmp_path: Path) -> None:
@@ -86,9 +86,9 @@ def test_the_same_weights_in_another_file_are_another_checkpoint(tmp_path: Path)
 def test_training_is_told_as_the_header_says_on_one_line(
     notes: dict[str, str], says: str | None
 ) -> None:
-    order = provenance_of(default_checkpoint_path(), notes)
+    made = provenance_of(default_checkpoint_path(), notes)
 
-    assert order.facts["checkpoint"]["training"] == says
+    assert made.facts["checkpoint"]["training"] == says
 
 
 def test_a_foreign_report_of_pruning_is_told_as_far_as_it_can_be_read() -> None:

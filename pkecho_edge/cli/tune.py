@@ -251,6 +251,7 @@ def _ordered(settings: TuneSettings, limits: Mapping[str, float], overwrite: boo
 
     s = settings
     auto = s.float_precision == _AUTO
+    options = targets.options_for(s.target, None if auto else s.float_precision, s.threads)
     shape = parse_size(s.size)
     calibrating, verifying, trial = clip_sources(s.data, s.phantoms, shape, s.clips, s.verify_clips)
     if s.data is None:  # more than a quantization is chosen on: candidates differ by less
@@ -272,7 +273,7 @@ def _ordered(settings: TuneSettings, limits: Mapping[str, float], overwrite: boo
         precisions=() if auto else (s.float_precision,),
         scheme=s.scheme,
         rules=rules_of(s.rule),
-        options=targets.options_for(s.target, None if auto else s.float_precision, s.threads),
+        options=options,
         baseline=s.baseline,
         calibration_clips=s.clips,
         calibration_set=CalibrationSet.load(s.calibration) if s.calibration else None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -23,6 +23,9 @@ from pkecho_edge.cli.console import (
     write_text,
 )
 from pkecho_edge.errors import UsageError
+
+if TYPE_CHECKING:
+    from pkecho_edge.data.sources import ClipSource
 
 __all__ = ["newest_bundle", "print_reports", "verify_"]
 
@@ -78,12 +81,8 @@ def verify_(
     debug: DebugOption = False,
 ) -> None:
     """Measure accuracy drift and speed, check the gates, and write a report."""
-    from dataclasses import replace
-
     from pkecho_edge import verifying
     from pkecho_edge.bundle.reader import read_bundle
-    from pkecho_edge.data import sources
-    from pkecho_edge.data.standard import STANDARD_COUNT
     from pkecho_edge.verify.gates import (
         AGAINST_LIMITS,
         DEFAULT_LIMITS,
@@ -101,31 +100,13 @@ def verify_(
         _run_self_test(bundle, json, junit, quiet)
         return
     manifest = read_bundle(bundle).manifest
-    size = manifest.preprocessing.size
     _check_device_options(manifest.target, bundle, pack, merge, long)
     _check_pack_alone(pack, against, gates, json, junit)
     folder = out or verifying.report_folder(bundle)
     check_folder(folder)
-    if data is None:
-        source = sources.standard_set(size, clips or STANDARD_COUNT)
-    else:
-        wanted = parse_split(split)
-        source = sources.dataset(data, size, split=wanted, count=clips)
-    if long is not None:
-        source = replace(source, long=sources.LongRun(long, sequences))
+    source = _clips_of(manifest.preprocessing.size, data, split, clips, long, sequences)
     if pack is not None:
-        check_place(pack)
-        with Bars(quiet) as bars:
-            verifying.pack(bundle, source, pack, baseline=baseline, observer=bars)
-        if not quiet:
-            size_mb = pack.stat().st_size / 1e6
-            console.print(
-                f"Pack:  {plain(pack)}, {size_mb:.1f} MB: clips, the baseline's masks, and the "
-                "FP32 network for a PyTorch on the device",
-                soft_wrap=True,
-            )
-            kit = f"python3 {plain(bundle.name)}/device/pkecho_device.py"
-            console.print(f"Next, on the device: {kit} --pack {plain(pack.name)}", soft_wrap=True)
+        _write_pack(bundle, source, pack, baseline, quiet)
         return
     usual = DEFAULT_LIMITS if against is None else AGAINST_LIMITS
     limits = load_gates(gates) if gates else usual
@@ -148,6 +129,49 @@ def verify_(
     if junit:
         write_text(junit, junit_xml(result.report.to_dict()))
     check_gates(result.gates, path=folder / "report.json")
+
+
+def _clips_of(
+    size: tuple[int, int],
+    data: Path | None,
+    split: str,
+    clips: int | None,
+    long: int | None,
+    sequences: int,
+) -> ClipSource:
+    """Those that are verified on."""
+    from dataclasses import replace
+
+    from pkecho_edge.data import sources
+    from pkecho_edge.data.standard import STANDARD_COUNT
+
+    if data is None:
+        source = sources.standard_set(size, clips or STANDARD_COUNT)
+    else:
+        source = sources.dataset(data, size, split=parse_split(split), count=clips)
+    if long is not None:
+        source = replace(source, long=sources.LongRun(long, sequences))
+    return source
+
+
+def _write_pack(
+    bundle: Path, source: ClipSource, pack: Path, baseline: Path | None, quiet: bool
+) -> None:
+    """The clips for a device, and what to do with them there."""
+    from pkecho_edge import verifying
+
+    check_place(pack)
+    with Bars(quiet) as bars:
+        verifying.pack(bundle, source, pack, baseline=baseline, observer=bars)
+    if quiet:
+        return
+    console.print(
+        f"Pack:  {plain(pack)}, {pack.stat().st_size / 1e6:.1f} MB: clips, the baseline's masks, "
+        "and the FP32 network for a PyTorch on the device",
+        soft_wrap=True,
+    )
+    kit = f"python3 {plain(bundle.name)}/device/pkecho_device.py"
+    console.print(f"Next, on the device: {kit} --pack {plain(pack.name)}", soft_wrap=True)
 
 
 def _check_self_test_alone(*others: object) -> None:

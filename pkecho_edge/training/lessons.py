@@ -10,6 +10,7 @@ lesson of ten frames takes 2.4 bytes a pixel of each frame.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
@@ -185,7 +186,7 @@ def teach(
     """The teacher's answers to clips of one size, written as they are given: one is in memory.
 
     Args:
-        teacher: put into eval mode, its weights channels last (a quarter faster on the CPU).
+        teacher: it is left as it is.
         clips: of the teacher's length.
         folder: gets one .npy file for each field; made if it is missing.
         advance: called after each clip.
@@ -196,7 +197,8 @@ def teach(
     Raises:
         UnusableInput: there are none, or the teacher's answer to one is not finite.
     """
-    teacher.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload] # not annotated
+    teacher = copy.deepcopy(teacher).eval()
+    teacher.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # not annotated
     folder.mkdir(parents=True, exist_ok=True)
     count = 0
     with ExitStack() as open_files:

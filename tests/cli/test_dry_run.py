@@ -213,6 +213,10 @@ def test_times_of_layers_that_are_not_measured_yet_decide(plan: Plan) -> None:
         ("prune network.safetensors --out network.safetensors", 2, "is the checkpoint to prune"),
         ("prune network.safetensors --size 100 --out new.safetensors", 2, "multiples of 32"),
         ("prune network.safetensors --data nowhere --out new.safetensors", 7, "no such folder"),
+        ("tune network.safetensors --data nowhere", 7, "no such folder"),
+        ("tune network.safetensors --data data --also network.safetensors", 7, "was pruned"),
+        ("tune network.safetensors --data data --target jetson", 2, "on their device"),
+        ("tune network.safetensors --data data --out gates.toml", 2, "not a folder"),
     ],
 )
 def test_what_the_run_refuses_at_once_the_dry_run_refuses_alike(

@@ -28,6 +28,7 @@ PLANNED = {
     "-30 %: prune": "to do",
     **{f"-30 % INT8/f32: {stage}": "depends" for stage in STAGES},
     "-30 % INT8/f32: score, clip": "depends",
+    "-30 % float/f32: choose": "depends",
     "-30 % float/f32: quantize": "depends",
     "-30 % float/f32: engine-cpu": "depends",
     "-30 % float/f32: score, clip": "depends",
@@ -73,7 +74,9 @@ def plan(place: Path, typed: Any, tmp_path: Path) -> Callable[[], dict[str, Any]
         assert outcome.code == 0, outcome.err
         assert {path for path in place.rglob("*") if path.name != "plan.json"} == before
         stages = json.loads((place / "plan.json").read_text())["stages"]
-        assert len({each["stage"] for each in stages}) == len(stages)
+        names = [each["stage"] for each in stages]
+        assert len(set(names)) == len(names)
+        assert all(each["depends_on"] in (None, *names) for each in stages)
         return {each["stage"]: each for each in stages}
 
     return run
@@ -115,6 +118,33 @@ def test_a_search_ends_with_a_bundle_a_picture_and_a_reason(
     assert {name: said[name]["state"] for name in PLANNED} == now
     for name in ("answers, clip", "-30 % INT8/f32: score, clip", "the best: verify"):
         assert said[name]["expected_s"] > 0
+
+
+def test_a_dry_run_of_nothing_but_refused_networks_is_refused(place: Path, typed: Any) -> None:
+    outcome = typed(f"{TUNE.replace('0.3,0.99', '0.99')} --dry-run")
+
+    assert outcome.code == 2
+    assert "out of reach" in outcome.err
+
+
+def test_a_dry_run_needs_no_cache_to_know_where_a_pruned_network_is_from(
+    place: Path, typed: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pruned = typed(
+        "prune network.safetensors --ratio 0.3 --steps 0 --size 96 --out small.safetensors"
+    )
+    assert pruned.code == 0, pruned.err
+    monkeypatch.setenv("PKECHO_EDGE_CACHE", str(place / "another"))
+    line = TUNE.replace("--ratios 0.3,0.99", "--ratios 0 --also small.safetensors")
+
+    outcome = typed(f"{line.replace('--mode clip', '--mode both')} --dry-run --json plan.json")
+
+    assert outcome.code == 0, outcome.err
+    stages = [each["stage"] for each in json.loads((place / "plan.json").read_text())["stages"]]
+    for network in ("unpruned", "small"):
+        assert f"{network} INT8/f32: export" in stages
+        assert f"{network} float/f32: score, stream" in stages
+    assert not (place / "another").exists()
 
 
 def test_where_nothing_fits_the_figures_are_written_all_the_same(place: Path, typed: Any) -> None:
