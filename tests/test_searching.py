@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pkecho_edge import candidates, searching
+from pkecho_edge import candidates, pruning_stage, searching
 from pkecho_edge.building import Built, EngineOrder
 from pkecho_edge.calibration.calibration_set import CalibrationSet
 from pkecho_edge.candidates import Table
@@ -360,7 +360,7 @@ def test_a_table_hears_of_every_candidate(world: World) -> None:
 def small(world: World, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A checkpoint pruned elsewhere, from the same baseline, that makes the best engine."""
     report = {"baseline_sha256": BASELINE}
-    monkeypatch.setattr(searching, "read_report", lambda _: report)
+    monkeypatch.setattr(pruning_stage, "read_report", lambda _: report)
     world.figures |= {("small", "int8"): (900.0, 1), ("small", "float"): (300.0, 1)}
     return world.folder / "small.safetensors"
 
@@ -388,7 +388,7 @@ def test_one_of_another_baseline_is_refused_before_any_work(
     report: dict[str, str] | None,
     says: str,
 ) -> None:
-    monkeypatch.setattr(searching, "read_report", lambda _: report)
+    monkeypatch.setattr(pruning_stage, "read_report", lambda _: report)
 
     with pytest.raises(CheckpointError, match=says):
         world.tune(also=[small])
