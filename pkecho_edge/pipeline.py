@@ -201,6 +201,7 @@ def compile(
                 options=order.engine_options,
             )
             origin = load_lineaged(pruned.path, order.baseline, stages)
+        provenance = _provenance(order, origin, drawn, stages)
         material = Material(
             origin.network,
             origin.sha256,
@@ -210,7 +211,6 @@ def compile(
             origin.baseline if origin.report else None,
         )
         built = build_engines(material, order.engines, stages, observer)
-        provenance = _provenance(order, origin, drawn, stages)
         result = _fill(folder, order, provenance, drawn, built, stages, observer)
         bundle = finish(folder, build_manifest(provenance, built, result))
     return CompileResult(bundle, result, built.reused)

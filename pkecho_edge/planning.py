@@ -46,10 +46,12 @@ from pkecho_edge.pruning_stage import (
 from pkecho_edge.recovering import PruningOrder
 from pkecho_edge.stages import StageCache, StageResult, default_cache
 from pkecho_edge.targets.base import CompileOptions
+from pkecho_edge.tune_order import TuneOrder
 from pkecho_edge.tuning.layer_costs import LAYER_COSTS, finished_latency_table
 from pkecho_edge.verifying import IN_PLACE
 
-__all__ = ["RECORDINGS", "Forecast", "Planned", "plan_compile", "plan_prune", "pruned_sha256"]
+__all__ = ["RECORDINGS", "Forecast", "Planned", "plan_compile", "plan_draw", "plan_prune"]
+__all__ += ["pruned_sha256"]
 
 RECORDINGS = "the recordings' content"
 """What lessons depend on that are of recordings: every byte of them, which takes long to read."""
@@ -115,25 +117,32 @@ def plan_compile(
     check_free(order.out, overwrite=order.overwrite)
     origin = read_lineaged(order.checkpoint, order.baseline, stages)
     order = order.of_length(origin.network.config.frames)
-    order.calibration.patients()  # a folder that is no dataset is refused here
-    if order.calibration_set is not None:
-        check_apart(order.calibration_set, order.verification)
-    drawn = stages.durations(DRAWN, order.clips_wanted.scale)
-    found = [Planned(DRAWN, "always", seconds=drawn)]
+    found = [plan_draw(order, stages)]
     sha256: str | None = origin.sha256
     if order.pruning is not None:
         options, size = order.engine_options, order.calibration.size
         asked = (origin, order.pruning, order.lessons, [size], stages)
         found += plan_prune(*asked, options=options)
         sha256 = pruned_sha256(*asked, options=options)
-    forecast = Forecast(stages, order)
-    capabilities = targets.get(order.target).capabilities
-    found += (forecast.programs if capabilities.takes == "pt2" else forecast.quantized)(sha256)
+    found += Forecast(stages, order).engines(sha256)
     scale = verify_scale(order.verification, order.modes)
     found.append(Planned(VERIFIED, "always", seconds=stages.durations(VERIFIED, scale)))
-    if in_place and capabilities.device_kit and may_be_device():
+    if in_place and targets.get(order.target).capabilities.device_kit and may_be_device():
         found.append(Planned(IN_PLACE, "always", seconds=stages.durations(IN_PLACE, scale)))
     return tuple(found)
+
+
+def plan_draw(order: CompileOrder | TuneOrder, stages: StageCache) -> Planned:
+    """The stage that draws clips.
+
+    Raises:
+        DatasetError: a folder of recordings is no dataset.
+        CalibrationError: a patient serves calibration and verification.
+    """
+    order.calibration.patients()
+    if order.calibration_set is not None:
+        check_apart(order.calibration_set, order.verification)
+    return Planned(DRAWN, "always", seconds=stages.durations(DRAWN, order.clips_wanted.scale))
 
 
 @dataclass(frozen=True)
@@ -143,8 +152,12 @@ class Forecast:
     stages: StageCache
     order: CompileOrder
 
-    def programs(self, sha256: str | None) -> Iterator[Planned]:
-        """Of a target that takes exported programs; without a hash it depends on pruning."""
+    def engines(self, sha256: str | None) -> Iterator[Planned]:
+        """Of what the target takes; without a hash they depend on pruning."""
+        takes = targets.get(self.order.target).capabilities.takes
+        return (self._programs if takes == "pt2" else self._quantized)(sha256)
+
+    def _programs(self, sha256: str | None) -> Iterator[Planned]:
         stages, order, size = self.stages, self.order, self.order.calibration.size
         scale = shape(size)
         if sha256 is None:
@@ -155,8 +168,7 @@ class Forecast:
         yield _planned(stages, "programs", inputs, scale)
         yield self._compiled(stages.key("programs", inputs))
 
-    def quantized(self, sha256: str | None) -> Iterator[Planned]:
-        """Of a target that takes quantized graphs."""
+    def _quantized(self, sha256: str | None) -> Iterator[Planned]:
         stages, order, size = self.stages, self.order, self.order.calibration.size
         scale, trying = shape(size), choose_scale(size, order.quantization)
         later = [("choose", trying), ("quantize", scale), (self._engine, scale)]

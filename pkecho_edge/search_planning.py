@@ -15,8 +15,15 @@ from pkecho_edge.building import choose_scale, shape
 from pkecho_edge.errors import PkechoEdgeError
 from pkecho_edge.measuring import verify_scale
 from pkecho_edge.model.checkpoint import checkpoint_sha256
-from pkecho_edge.pipeline import DRAWN, VERIFIED, check_apart
-from pkecho_edge.planning import RECORDINGS, Forecast, Planned, plan_prune, pruned_sha256
+from pkecho_edge.pipeline import DRAWN, VERIFIED
+from pkecho_edge.planning import (
+    RECORDINGS,
+    Forecast,
+    Planned,
+    plan_draw,
+    plan_prune,
+    pruned_sha256,
+)
 from pkecho_edge.pruning_stage import Lineaged, check_pruned_from, read_lineaged
 from pkecho_edge.stages import StageCache, default_cache
 from pkecho_edge.tune_order import TuneOrder
@@ -44,10 +51,7 @@ def plan_tune(order: TuneOrder, *, cache: Path | None = None) -> tuple[Planned, 
     for path in order.also:
         check_pruned_from(path, origin)
     order = order.of_length(origin.network.config.frames)
-    order.calibration.patients()  # a folder that is no dataset is refused here
-    if order.calibration_set is not None:
-        check_apart(order.calibration_set, order.verification)
-    drawn = Planned(DRAWN, "always", seconds=stages.durations(DRAWN, order.clips_wanted.scale))
+    drawn = plan_draw(order, stages)
     verified = stages.durations(VERIFIED, verify_scale(order.verification, order.modes))
     return (
         drawn,
@@ -104,7 +108,7 @@ def _engines(
     for number, precision in enumerate(order.precisions):
         candidate = replace(network, quantization=kind, float_precision=precision)
         forecast = Forecast(stages, order.compile_order(candidate, order.quantization))
-        own = [*(forecast.quantized if quantized else forecast.programs)(sha256)]
+        own = list(forecast.engines(sha256))
         # the graphs in float are those of every precision
         for each in own[1:] if number and quantized else own:
             after = network.network if each.depends_on == "prune" else candidate.label

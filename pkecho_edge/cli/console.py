@@ -249,12 +249,12 @@ class Bars:
         return self._quiet
 
     def start(self, stage: str, total: int | None) -> None:
-        """See pipeline.Observer."""
+        """See stages.Observer."""
         self._stage = stage
         self._task = self._progress.add_task(stage, total=total)
 
     def advance(self) -> None:
-        """See pipeline.Observer."""
+        """See stages.Observer."""
         if self._task is not None:
             self._progress.advance(self._task)
 
@@ -264,7 +264,7 @@ class Bars:
             self._progress.update(self._task, description=f"{self._stage}  {text}")
 
     def done(self, note: str) -> None:
-        """See pipeline.Observer."""
+        """See stages.Observer."""
         if self._task is None:
             return
         seconds = self._progress.tasks[self._progress.task_ids.index(self._task)].elapsed or 0.0

@@ -63,12 +63,13 @@ def _total(plan: Sequence[Planned]) -> str:
     known = sum(each.expected_s or 0.0 for each in plan)
     unknown = sum(each.expected_s is None for each in plan)
     waiting = sum(each.state == "depends" for each in plan)
-    said = f"Expected: {_duration(known)}" if unknown < len(plan) else "Expected: not known yet"
-    if 0 < unknown < len(plan):
+    nothing = unknown > 0 and not known  # what is cached takes no time
+    said = "Expected: not known yet" if nothing else f"Expected: {_duration(known)}"
+    if unknown and known:
         said += f", and {_stages(unknown)} whose time is not known yet"
     if waiting:
         said += f"; {_stages(waiting)} may turn out to be cached"
-    if unknown < len(plan):
+    if any(each.seconds for each in plan):
         said += ". Medians of earlier runs with this cache, on such a processor"
     return f"{said}."
 

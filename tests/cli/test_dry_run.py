@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -112,6 +113,19 @@ def test_a_new_cache_knows_no_times(
     assert outcome.out.count("not known yet") == 7
     assert "Expected: not known yet; 3 stages may turn out to be cached." in outcome.out
     assert not (world / "new").exists()
+
+
+def test_what_is_cached_says_nothing_of_the_time_of_the_rest(
+    world: Path, typed: Type, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timeless = shutil.copytree(os.environ["PKECHO_EDGE_CACHE"], world / "timeless")
+    (timeless / "durations.json").unlink()
+    monkeypatch.setenv("PKECHO_EDGE_CACHE", str(timeless))
+    outcome = typed(f"{COMPILE} --out new.pkb --dry-run")
+
+    assert outcome.out.count("cached") == 4
+    assert "Expected: not known yet.\n" in outcome.out
+    assert "Medians" not in outcome.out
 
 
 def test_the_median_of_earlier_runs_is_expected(world: Path, plan: Plan, typed: Type) -> None:
