@@ -7,6 +7,7 @@
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <new>
 
 #include "failure.h"
@@ -145,20 +146,22 @@ locale_t c_locale() {
 double to_double(const char *text) { return strtod_l(text, nullptr, c_locale()); }
 
 // The fewest digits that read back as the same number, as "d.ddde-05", into 32 bytes; its length.
+// (std::to_chars says the same, but GCC 9 of JetPack 5 has none for reals.)
 size_t write_shortest(double value, char *buffer) {
-#if defined(__cpp_lib_to_chars) && !defined(PKECHO_WITHOUT_TO_CHARS)
-    const auto end = std::to_chars(buffer, buffer + 32, value, std::chars_format::scientific).ptr;
-    return static_cast<size_t>(end - buffer);
-#else  // GCC 9 of JetPack 5 writes no reals
     const locale_t before = uselocale(c_locale());
     int length = 0;
     for (int digits = 0; digits < 17; ++digits) {
         length = std::snprintf(buffer, 32, "%.*e", digits, value);
         if (to_double(buffer) == value) break;
+        // above a power of two, numbers are twice as far apart as below it: the next decimal up may
+        // read back where the nearest one, which is below, does not
+        char *last = std::strchr(buffer, 'e') - 1;
+        if (*last == '9') continue;
+        ++*last;
+        if (to_double(buffer) == value) break;
     }
     uselocale(before);
     return static_cast<size_t>(length);
-#endif
 }
 
 Value Parser::number() {
