@@ -2,6 +2,7 @@
 
 What is cut at once cannot help what stays to take over its part; a network that loses half of its
 MACs twice, and learns in between, ends closer to its teacher than one that loses three quarters.
+Before it learns, what stays is refitted to what it said before, layer by layer.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +27,19 @@ if TYPE_CHECKING:
     from pkecho_edge.pruning.cost import WidthCost
     from pkecho_edge.training.lessons import Lessons
 
-__all__ = ["PruningOrder", "PruningReport", "Round", "read_report", "recover", "round_ratios"]
+__all__ = [
+    "AFTER_REFIT",
+    "PruningOrder",
+    "PruningReport",
+    "Round",
+    "read_report",
+    "recover",
+    "round_ratios",
+]
+
+AFTER_REFIT = DistillationRecipe(learning_rate=1e-4, settle=0.0)
+"""The recovery of a network that works already: large steps, or statistics of single clips, would
+undo what refitting has found."""
 
 _LAST_SHARE = 0.85
 _TAYLOR_LESSONS = 16
@@ -44,6 +57,8 @@ class PruningOrder:
         round_to: widths become multiples of it.
         rounds: prune-and-recover rounds; None for as many as the ratio wants.
         recipe: of the recovery, its steps over all rounds; None for none: prune alone.
+        refit: lessons of each size to refit what stays on, before it learns; 0 for none, which
+            wants a recipe for a network that was cut: DistillationRecipe's own defaults.
 
     Raises:
         UsageError: a value outside its range.
@@ -54,7 +69,8 @@ class PruningOrder:
     importance: str = "magnitude"
     round_to: int = 8
     rounds: int | None = None
-    recipe: DistillationRecipe | None = field(default_factory=DistillationRecipe)
+    recipe: DistillationRecipe | None = AFTER_REFIT
+    refit: int = 60
 
     def __post_init__(self) -> None:
         from pkecho_edge.pruning.channels import IMPORTANCES
@@ -71,6 +87,8 @@ class PruningOrder:
                 )
         if not 1 <= self.round_to <= 64:
             raise UsageError(f"widths of multiples of {self.round_to}", remedy="Use 1 to 64")
+        if self.refit < 0:
+            raise UsageError(f"refit on {self.refit} lessons", remedy="Use 0 or more")
         if self.rounds is not None and not 1 <= self.rounds <= _MOST_ROUNDS:
             raise UsageError(f"{self.rounds} rounds", remedy=f"Use 1 to {_MOST_ROUNDS}")
 
@@ -87,8 +105,8 @@ class Round:
         gmacs: of a clip, afterwards.
         widths: place -> channels.
         steps: of distillation that were taken.
-        agreement_before, agreement: with the teacher on what is held out, percent, cut and
-            recovered; None where nothing was recovered.
+        agreement_before, agreement: with the teacher on what is held out, percent, before and
+            after learning; None where nothing was learned.
         diverged: whether learning ended early because it fell apart; the best network was kept.
     """
 
@@ -228,7 +246,10 @@ def recover(
             round_to=order.round_to,
             cost=cost if order.scope == "latency" else None,
         )
-        network = keep_channels(network, worth, chosen.widths)
+        cut = keep_channels(network, worth, chosen.widths)
+        if order.recipe is not None and order.refit:
+            cut = _refitted(cut, network, worth, chosen.widths, lessons, order.refit, observer)
+        network = cut
         done = Round(chosen.gmacs, dict(chosen.widths))
         if order.recipe is not None:
             name = f"recover, {index + 1} of {len(ratios)}"
@@ -258,6 +279,34 @@ def recover(
             )
         rounds.append(done)
     return network.eval(), tuple(rounds)
+
+
+def _refitted(
+    cut: PKEchoNet,
+    parent: PKEchoNet,
+    worth: Mapping[str, torch.Tensor],
+    widths: Mapping[str, int],
+    lessons: Sequence[Lessons],
+    count: int,
+    observer: Observer,
+) -> PKEchoNet:
+    """On half of the frames of some lessons of each size: the others look much like them."""
+    import torch
+
+    from pkecho_edge.pruning.channels import kept_channels
+    from pkecho_edge.pruning.layers import network_layers
+    from pkecho_edge.pruning.refit import refit
+
+    observer.start("refit", len(network_layers(parent.config)))
+    frames = [
+        torch.from_numpy(each[::2].copy()).float() / 255
+        for few in (given.sample(count) for given in lessons if len(given))
+        for each in few.frames
+    ]
+    kept = {place: kept_channels(worth[place], width) for place, width in widths.items()}
+    network = refit(cut, parent, kept, frames, observer.advance)
+    observer.done(f"each layer to its old answers, on {len(frames)} clips")
+    return network
 
 
 def _losses(

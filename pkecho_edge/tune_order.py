@@ -18,7 +18,7 @@ from pkecho_edge.lesson_source import LessonSource
 from pkecho_edge.pipeline import CompileOrder, check_target
 from pkecho_edge.processors import computes_bf16
 from pkecho_edge.pruning_stage import check_scope
-from pkecho_edge.recovering import PruningOrder
+from pkecho_edge.recovering import AFTER_REFIT, PruningOrder
 from pkecho_edge.targets.base import CompileOptions
 from pkecho_edge.training.distillation import DistillationRecipe
 from pkecho_edge.tuning.choose import QuantizationOrder
@@ -73,7 +73,7 @@ class TuneOrder:
     also: Sequence[Path] = ()
     mode: str = "stream"
     lessons: LessonSource = field(default_factory=LessonSource)
-    recipe: DistillationRecipe | None = field(default_factory=DistillationRecipe)
+    recipe: DistillationRecipe | None = AFTER_REFIT
     scope: str = "global"
     precisions: Sequence[str] = ()
     scheme: str | None = None

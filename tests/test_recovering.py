@@ -20,6 +20,8 @@ from pkecho_edge.training.distillation import DistillationRecipe
 from pkecho_edge.training.lessons import Lessons, teach
 
 SIZE = (96, 96)
+REFITTED = ("refit", 29, 29)
+"""A convolution each, with the projections of layers 1 to 4: no two stages are equally wide."""
 
 
 def network() -> PKEchoNet:
@@ -42,9 +44,9 @@ def taught(teacher: PKEchoNet, folder: Path, count: int) -> Lessons:
 class Heard:
     """An observer that notes each stage, its total, and how far it came; it may interrupt."""
 
-    def __init__(self, dies_after: int | None = None) -> None:
+    def __init__(self, dies_after: int | None = None, within: str = "") -> None:
         self.stages: list[tuple[str, int | None, int]] = []
-        self._left = dies_after
+        self._left, self._within = dies_after, within
 
     def start(self, stage: str, total: int | None) -> None:
         self.stages.append((stage, total, 0))
@@ -52,7 +54,7 @@ class Heard:
     def advance(self) -> None:
         stage, total, done = self.stages[-1]
         self.stages[-1] = (stage, total, done + 1)
-        if self._left == done + 1:
+        if self._left == done + 1 and stage == self._within:
             raise KeyboardInterrupt
 
     def describe(self, text: str) -> None: ...
@@ -110,7 +112,8 @@ def test_two_rounds_learn_in_between_and_go_on_where_they_were(tmp_path: Path) -
     assert [each.steps for each in rounds] == [3, 17]
     assert rounds[0].gmacs > rounds[1].gmacs == pytest.approx(count_gmacs(pruned, SIZE))
     assert rounds[1].gmacs <= 0.3 * count_gmacs(whole, SIZE)
-    assert heard.stages == [("recover, 1 of 2", 3, 3), ("recover, 2 of 2", 17, 17)]
+    learned = [("recover, 1 of 2", 3, 3), ("recover, 2 of 2", 17, 17)]
+    assert heard.stages == [REFITTED, learned[0], REFITTED, learned[1]]
     # the same again goes on from what was kept, and its bars fill all the same
     again = Heard()
     same, rounds_again = recover(
@@ -127,14 +130,14 @@ def test_a_killed_recovery_shows_the_steps_it_had_taken(tmp_path: Path) -> None:
     lessons, held = taught(whole, tmp_path / "train", 4), taught(whole, tmp_path / "held", 2)
     recipe = DistillationRecipe(steps=9, pixels=SIZE[0] * SIZE[1] * 20, check_every=3)
     order = PruningOrder(0.4, recipe=recipe)
-    killed = Heard(dies_after=7)
+    killed = Heard(dies_after=7, within="recover, 1 of 1")
 
     with pytest.raises(KeyboardInterrupt):
         recover(whole, [lessons], [held], order, SIZE, tmp_path / "state", observer=killed)
     after = Heard()
     recover(whole, [lessons], [held], order, SIZE, tmp_path / "state", observer=after)
 
-    assert after.stages == [("recover, 1 of 1", 9, 9)]
+    assert after.stages == [REFITTED, ("recover, 1 of 1", 9, 9)]
 
 
 @pytest.mark.parametrize("damage", ["other lessons", "no state"])
@@ -153,7 +156,24 @@ def test_a_state_that_does_not_fit_is_begun_anew(tmp_path: Path, damage: str) ->
     heard = Heard()
     recover(whole, [lessons], [held], order, SIZE, tmp_path / "state", observer=heard)
 
-    assert heard.stages == [("recover, 1 of 1", 4, 4)]
+    assert heard.stages == [REFITTED, ("recover, 1 of 1", 4, 4)]
+
+
+def test_what_is_refitted_begins_nearer_to_its_teacher(tmp_path: Path) -> None:
+    whole = network()
+    lessons, held = taught(whole, tmp_path / "train", 6), taught(whole, tmp_path / "held", 2)
+    recipe = DistillationRecipe(steps=1, pixels=SIZE[0] * SIZE[1] * 20)
+    found = {}
+    for count in (0, 60):
+        order, heard = PruningOrder(0.4, recipe=recipe, refit=count), Heard()
+        _, (only,) = recover(
+            whole, [lessons], [held], order, SIZE, tmp_path / f"state-{count}", observer=heard
+        )
+        found[count] = (only.agreement_before, [stage for stage, *_ in heard.stages])
+
+    assert found[0][1] == ["recover, 1 of 1"]
+    assert found[60][1] == ["refit", "recover, 1 of 1"]
+    assert found[60][0] > found[0][0]
 
 
 def test_what_is_out_of_reach_is_said_before_anything_is_learned(tmp_path: Path) -> None:
@@ -179,6 +199,7 @@ def test_latency_without_times_is_refused(tmp_path: Path) -> None:
         ({"importance": "x"}, "no importance 'x'"),
         ({"round_to": 0}, "multiples of 0"),
         ({"rounds": 5}, "5 rounds"),
+        ({"refit": -1}, "refit on -1 lessons"),
     ],
 )
 def test_an_order_that_cannot_be_is_refused(wrong: dict[str, object], says: str) -> None:

@@ -204,7 +204,7 @@ def _tell(pruned: Pruned, out: Path, data: Path | None) -> None:
     report = pruned.report
     table = Table()
     table.add_column("round")
-    for name in ("GMACs", "of before", "steps", "agreement cut", "recovered"):
+    for name in ("GMACs", "of before", "steps", "agreement refitted", "recovered"):
         table.add_column(name, justify="right")
     for index, each in enumerate(report["rounds"], start=1):
         found = (each["agreement_before"], each["agreement"])

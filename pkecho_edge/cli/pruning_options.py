@@ -87,14 +87,13 @@ def recovery_recipe(steps: int | None) -> DistillationRecipe | None:
     Raises:
         UsageError: fewer than none.
     """
-    from pkecho_edge.training.distillation import DistillationRecipe
+    from pkecho_edge.recovering import AFTER_REFIT
 
     if steps is not None and steps < 0:
         raise UsageError(f"{steps} steps", remedy="Give 0 or more")
     if steps == 0:
         return None
-    recipe = DistillationRecipe()
-    return recipe if steps is None else replace(recipe, steps=steps)
+    return AFTER_REFIT if steps is None else replace(AFTER_REFIT, steps=steps)
 
 
 def steps_of(steps: int | None) -> int:

@@ -20,7 +20,7 @@ from pkecho_edge.frame_size import SIZE_STEP
 from pkecho_edge.model.network import PKEchoNet
 from pkecho_edge.pruning.places import STEM, places_of, widths_of, with_widths
 
-__all__ = ["IMPORTANCES", "channel_importance", "keep_channels"]
+__all__ = ["IMPORTANCES", "channel_importance", "keep_channels", "kept_channels"]
 
 IMPORTANCES = ("magnitude", "taylor", "batchnorm")
 """By the norm of a channel's weights, by what removing it would change of the loss to first order
@@ -82,6 +82,11 @@ def channel_importance(
     return worth
 
 
+def kept_channels(worth: Tensor, width: int) -> Tensor:
+    """Which channels of a place stay: i64 [width], ascending; of equal ones the first."""
+    return torch.argsort(worth, descending=True, stable=True)[:width].sort().values
+
+
 def keep_channels(
     network: PKEchoNet, worth: Mapping[str, Tensor], widths: Mapping[str, int]
 ) -> PKEchoNet:
@@ -106,8 +111,8 @@ def keep_channels(
     with _graph(pruned) as graph:
         for place, width in before.items():
             if widths[place] < width:
-                ranked = torch.argsort(worth[place], descending=True, stable=True)
-                going = sorted(ranked[widths[place] :].tolist())
+                staying = set(kept_channels(worth[place], widths[place]).tolist())
+                going = [channel for channel in range(width) if channel not in staying]
                 _group(graph, pruned, place, going).prune()
     rebuilt = PKEchoNet(with_widths(network.config, widths))
     rebuilt.load_state_dict(pruned.state_dict())

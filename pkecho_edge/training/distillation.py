@@ -12,7 +12,8 @@ answers to them depends on every detail, and is what a smaller network misses.
 The steps come in two parts. In the first, augmentation is on and BatchNorm takes its statistics
 from each batch, which at 320x320 is a single clip. For the rest ("settling") the statistics are
 taken anew over many batches and then kept, as in deployment, and lessons are shown as they were
-taught: to a brighter or mirrored picture the teacher would have answered something else.
+taught: to a brighter or mirrored picture the teacher would have answered something else. A network
+that works when it begins to learn, because it was refitted, needs the second part alone.
 
 Every random number is drawn from a generator seeded by the recipe's seed and the step's number, so
 a run that was killed goes on bit for bit as if it had not been (on the CPU, with as many threads).
@@ -66,7 +67,8 @@ class DistillationRecipe:
             grid all of them are.
         learning_rate: of Adam at the first step, then times (1 - step / steps) ** power.
         power: of the poly schedule.
-        settle: the share of the steps after which statistics are kept and nothing is augmented.
+        settle: the share of the steps after which statistics are taken anew and kept, and nothing
+            is augmented; 0 keeps those that the network comes with from the first step.
         doubt_power: lessons are shown in proportion to this power of the teacher's doubt; 0 shows
             all alike.
         coarse_weight: of each refinement's answer on the coarse grid.
@@ -124,8 +126,8 @@ class DistillationRecipe:
         for name in (*weights, "doubt_power", "patience"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise UsageError(f"{name} is {getattr(self, name)}", remedy="Give 0 or more")
-        if not 0 < self.settle <= 1:
-            raise UsageError(f"settle is {self.settle}", remedy="Give a share above 0, at most 1")
+        if not 0 <= self.settle <= 1:
+            raise UsageError(f"settle is {self.settle}", remedy="Give a share from 0 to 1")
 
     def as_dict(self) -> dict[str, Any]:
         """JSON values."""
@@ -302,7 +304,7 @@ class _Run:
 
     def _take_step(self) -> float:
         """One optimiser step; its loss. The weights move only if that is finite."""
-        if self.step == self.settled:
+        if self.step == self.settled and self.recipe.settle:
             self._settle()
         self.student.train()
         self._still(kept=self.step >= self.settled)

@@ -209,6 +209,20 @@ def test_settled_statistics_are_those_of_many_batches(
     assert torch.allclose(student.encoder_layer0[1].running_mean, seen, atol=0.05)
 
 
+def test_without_settling_statistics_stay_what_they_were(
+    lessons: Lessons, held: Lessons, tmp_path: Path
+) -> None:
+    """Of a network that was refitted they are those that it works with."""
+    student = fresh()
+    before = {name: t.clone() for name, t in student.state_dict().items() if "running" in name}
+
+    distil(student, [lessons], [held], replace(QUICK, steps=4, settle=0.0), tmp_path)
+
+    after = student.state_dict()
+    assert before
+    assert all(torch.equal(after[name], t) for name, t in before.items())
+
+
 def test_once_settled_lessons_are_shown_as_they_were_taught(
     lessons: Lessons, held: Lessons
 ) -> None:
@@ -305,7 +319,7 @@ def test_an_area_counts_the_same_wherever_it_is_missing() -> None:
         {"truth_weight": -1},
         {"rising_weight": float("inf")},
         {"doubt_power": -1},
-        {"settle": 0},
+        {"settle": -0.1},
         {"precision": "f16"},
     ],
 )
