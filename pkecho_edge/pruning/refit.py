@@ -8,7 +8,7 @@ towards the weights that it has. Its inputs are those of the network that is ref
 and the last convolution of a residual block also makes up for what the shortcut beside it lacks, so
 that errors do not pile up.
 
-It takes neither labels nor gradients, and about a minute; recovery by learning then begins with a
+It takes neither labels nor gradients, and a few minutes; recovery by learning then begins with a
 network that works.
 """
 
