@@ -29,7 +29,7 @@ from pkecho_edge.frame_size import check_frame_size
 from pkecho_edge.lesson_source import LessonSource
 from pkecho_edge.measuring import VerifyResult
 from pkecho_edge.pipeline import CompileOrder, CompileResult
-from pkecho_edge.recovering import PruningOrder
+from pkecho_edge.recovering import PruningOrder, recipe_of
 from pkecho_edge.stages import LineObserver, Observer, SilentObserver
 from pkecho_edge.tuning.choose import QuantizationOrder, rules_of
 from pkecho_edge.verify.gates import AGAINST_LIMITS, DEFAULT_LIMITS
@@ -121,7 +121,9 @@ def compile(
         modes=modes,
         calibration_clips=clips,
         calibration_set=None if calibration is None else CalibrationSet.load(Path(calibration)),
-        pruning=None if prune is None else PruningOrder(prune, round_to=round_to),
+        pruning=None
+        if prune is None
+        else PruningOrder(prune, round_to=round_to, recipe=recipe_of(prune, None)),
         lessons=LessonSource(recordings),
         baseline=None if baseline is None else Path(baseline),
         quantization=QuantizationOrder(rules=rules_of(rule)),

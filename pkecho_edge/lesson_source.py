@@ -72,6 +72,10 @@ class LessonSource:
         """For people."""
         return f"{self.phantoms} phantoms" if self.root is None else self.root.name
 
+    def at_most(self, clips: int) -> LessonSource:
+        """The same, with no more clips to learn from than that; as many are held out."""
+        return replace(self, phantoms=min(self.phantoms, clips), most=min(self.most, clips))
+
     def key(self) -> dict[str, object]:
         """What the lessons depend on, JSON-ready: the recordings' content, not where they lie."""
         if self.root is None:

@@ -36,12 +36,12 @@ from pkecho_edge.pruning_stage import (
     NETWORK,
     Lineaged,
     check_reachable,
+    drawn_from,
     lessons_inputs,
     lessons_scale,
     prune_inputs,
     prune_scale,
     read_lineaged,
-    wants_lessons,
 )
 from pkecho_edge.recovering import PruningOrder
 from pkecho_edge.stages import StageCache, StageResult, default_cache
@@ -230,10 +230,11 @@ def plan_prune(
         scale, table = shape(sizes[0]), _latencies(parent, order, sizes[0], stages, options)
         seconds = () if table else stages.durations(LAYER_COSTS, scale)
         found.append(Planned(LAYER_COSTS, "cached" if table else "to do", seconds=seconds))
-    if wants_lessons(order):
+    wanted = drawn_from(source, order)
+    if wanted is not None:
         for size in sizes:
-            scale = lessons_scale(source, size)
-            inputs = _lessons_of(parent, source, size)
+            scale = lessons_scale(wanted, size)
+            inputs = _lessons_of(parent, wanted, size)
             found.append(
                 _waiting(stages, LESSONS, scale, RECORDINGS)
                 if inputs is None
@@ -265,12 +266,13 @@ def _prune_inputs(
         cost = _latencies(parent, order, sizes[0], stages, options)
         if cost is None:
             return None
-    keys = []
-    for size in sizes if wants_lessons(order) else ():
-        inputs = _lessons_of(parent, source, size)
-        if inputs is None:
-            return None
-        keys.append(stages.key(LESSONS, inputs))
+    keys, wanted = [], drawn_from(source, order)
+    if wanted is not None:
+        for size in sizes:
+            inputs = _lessons_of(parent, wanted, size)
+            if inputs is None:
+                return None
+            keys.append(stages.key(LESSONS, inputs))
     return prune_inputs(parent, order, sizes, keys, cost)
 
 

@@ -21,7 +21,13 @@ from pkecho_edge.frame_size import check_frame_size
 from pkecho_edge.lesson_source import HELD_OUT, LessonSource
 from pkecho_edge.model.checkpoint import load_checkpoint, save_checkpoint
 from pkecho_edge.model.identity import find_checkpoint, load_identified
-from pkecho_edge.recovering import PruningOrder, PruningReport, read_report, recover
+from pkecho_edge.recovering import (
+    LOOKED_AT,
+    PruningOrder,
+    PruningReport,
+    read_report,
+    recover,
+)
 from pkecho_edge.stages import Observer, StageCache, package_sha256
 from pkecho_edge.targets.base import CompileOptions
 from pkecho_edge.training.lessons import Lessons, read_lessons, teach
@@ -34,9 +40,9 @@ if TYPE_CHECKING:
     from pkecho_edge.pruning.cost import WidthCost
 
 __all__ = ["LESSONS", "NETWORK", "Lineaged", "Pruned", "check_pruned_from", "check_reachable"]
-__all__ += ["check_scope"]
+__all__ += ["check_scope", "drawn_from"]
 __all__ += ["lessons_inputs", "lessons_scale", "load_lineaged", "prune_checkpoint", "prune_inputs"]
-__all__ += ["prune_scale", "read_lineaged", "wants_lessons"]
+__all__ += ["prune_scale", "read_lineaged"]
 
 _FOLDERS = ("metrics", "model", "pruning", "training")
 _CODE = (*_FOLDERS, "frame_size.py", "processors.py", "pruning_stage.py", "recovering.py")
@@ -157,15 +163,13 @@ def prune_checkpoint(
 
     check_reachable(parent, order, sizes)
     table = _cost(parent.network, order, sizes[0], stages, observer, options)
-    drawn = []
-    if wants_lessons(order):
-        key = source.key()  # reads every file of a dataset: once for all sizes
-        drawn = [_lessons(parent, source, key, size, stages, observer) for size in sizes]
+    drawn, wanted = [], drawn_from(source, order)
+    if wanted is not None:
+        key = wanted.key()  # reads every file of a dataset: once for all sizes
+        drawn = [_lessons(parent, wanted, key, size, stages, observer) for size in sizes]
     cost = None if table is None else table[0]
     inputs = prune_inputs(parent, order, sizes, [key for key, *_ in drawn], cost)
     state = stages.root / "recoveries" / stages.key("prune", inputs)[:24]
-    if order.recipe is None:
-        observer.start("prune", None)
 
     def work(folder: Path) -> None:
         with _claimed(state):
@@ -197,10 +201,9 @@ def prune_checkpoint(
     if not done.reused:
         shutil.rmtree(state, ignore_errors=True)
     report = json.loads((done.folder / _REPORT).read_text(encoding="utf-8"))
-    if done.reused and order.recipe is not None:
-        observer.start("prune and recover", None)
-    if done.reused or order.recipe is None:
-        observer.done(f"{report['note']}{' (reused)' if done.reused else ''}")
+    if done.reused:
+        observer.start("prune", None)
+        observer.done(f"{report['note']} (reused)")
     return Pruned(done.folder / NETWORK, report, done.reused)
 
 
@@ -240,9 +243,11 @@ def check_reachable(
     check_reach(parent.network.config, order.ratio, sizes[0], order.round_to)
 
 
-def wants_lessons(order: PruningOrder) -> bool:
-    """Whether anything is to be learned, or the worth of channels taken from what was."""
-    return order.recipe is not None or order.importance == "taylor"
+def drawn_from(source: LessonSource, order: PruningOrder) -> LessonSource | None:
+    """The part of the recordings that an order looks at; None where it looks at weights alone."""
+    if not order.wants_recordings:
+        return None
+    return source if order.recipe is not None else source.at_most(LOOKED_AT)
 
 
 def prune_inputs(

@@ -1,8 +1,6 @@
 """Prune and recover, in rounds: a little narrower, then distillation, then narrower again.
 
-What is cut at once cannot help what stays to take over its part; a network that loses half of its
-MACs twice, and learns in between, ends closer to its teacher than one that loses three quarters.
-Before it learns, what stays is refitted to what it said before, layer by layer.
+What stays is refitted to what it said before, layer by layer, and then learns from its teacher.
 """
 
 from __future__ import annotations
@@ -29,10 +27,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AFTER_REFIT",
+    "LOOKED_AT",
     "PruningOrder",
     "PruningReport",
     "Round",
     "read_report",
+    "recipe_of",
     "recover",
     "round_ratios",
 ]
@@ -40,6 +40,12 @@ __all__ = [
 AFTER_REFIT = DistillationRecipe(learning_rate=1e-4, settle=0.0)
 """The recovery of a network that works already: large steps, or statistics of single clips, would
 undo what refitting has found."""
+
+LOOKED_AT = 60
+"""Lessons of each size that show what a channel is worth, and that what stays is refitted on."""
+
+_UNLEARNED = 0.85
+"""Share of the GMACs up to which a refitted network is good without learning anything."""
 
 _LAST_SHARE = 0.85
 _TAYLOR_LESSONS = 16
@@ -56,9 +62,9 @@ class PruningOrder:
         importance: of channels.IMPORTANCES: what a channel is worth.
         round_to: widths become multiples of it.
         rounds: prune-and-recover rounds; None for as many as the ratio wants.
-        recipe: of the recovery, its steps over all rounds; None for none: prune alone.
-        refit: lessons of each size to refit what stays on, before it learns; 0 for none, which
-            wants a recipe for a network that was cut: DistillationRecipe's own defaults.
+        recipe: of the recovery, its steps over all rounds; None to learn nothing.
+        refit: whether what stays is refitted to what it said before. What is not wants a recipe for
+            a network that was cut, DistillationRecipe's own defaults, or none: pruning alone.
 
     Raises:
         UsageError: a value outside its range.
@@ -66,11 +72,11 @@ class PruningOrder:
 
     ratio: float
     scope: str = "global"
-    importance: str = "magnitude"
+    importance: str = "reconstruction"
     round_to: int = 8
     rounds: int | None = None
     recipe: DistillationRecipe | None = AFTER_REFIT
-    refit: int = 60
+    refit: bool = True
 
     def __post_init__(self) -> None:
         from pkecho_edge.pruning.channels import IMPORTANCES
@@ -87,10 +93,14 @@ class PruningOrder:
                 )
         if not 1 <= self.round_to <= 64:
             raise UsageError(f"widths of multiples of {self.round_to}", remedy="Use 1 to 64")
-        if self.refit < 0:
-            raise UsageError(f"refit on {self.refit} lessons", remedy="Use 0 or more")
         if self.rounds is not None and not 1 <= self.rounds <= _MOST_ROUNDS:
             raise UsageError(f"{self.rounds} rounds", remedy=f"Use 1 to {_MOST_ROUNDS}")
+
+    @property
+    def wants_recordings(self) -> bool:
+        """Whether anything is looked at, or learned from, but weights."""
+        looks = self.refit or self.importance in ("reconstruction", "taylor")
+        return looks or self.recipe is not None
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-ready."""
@@ -106,7 +116,7 @@ class Round:
         widths: place -> channels.
         steps: of distillation that were taken.
         agreement_before, agreement: with the teacher on what is held out, percent, before and
-            after learning; None where nothing was learned.
+            after learning; None where nothing is held out, or nothing was learned.
         diverged: whether learning ended early because it fell apart; the best network was kept.
     """
 
@@ -148,11 +158,32 @@ class PruningReport:
         """One line for people."""
         last = self.rounds[-1]
         said = f"{last.gmacs:.2f} of {self.gmacs:.2f} GMACs"
-        if last.agreement is not None:
-            said += f", agrees {last.agreement:.2f} % with its baseline"
+        agreement = last.agreement_before if last.agreement is None else last.agreement
+        if agreement is not None:
+            said += f", agrees {agreement:.2f} % with its baseline"
         if any(each.diverged for each in self.rounds):
             said += "; learning diverged, the best network before that was kept"
         return said
+
+
+def recipe_of(ratio: float, steps: int | None, refit: bool = True) -> DistillationRecipe | None:
+    """The recipe of so many steps for a network that loses a share of its GMACs.
+
+    Args:
+        ratio: the share.
+        steps: 0 for no recipe. None for the default: none up to 0.85 where what stays is refitted,
+            and the recipe's own beyond, and where it is not.
+        refit: whether it is.
+
+    Raises:
+        UsageError: fewer steps than none.
+    """
+    if steps is not None and steps < 0:
+        raise UsageError(f"{steps} steps", remedy="Give 0 or more")
+    if steps == 0 or (steps is None and refit and ratio <= _UNLEARNED):
+        return None
+    recipe = AFTER_REFIT if refit else DistillationRecipe()
+    return recipe if steps is None else replace(recipe, steps=steps)
 
 
 def read_report(path: Path) -> dict[str, Any] | None:
@@ -208,7 +239,7 @@ def recover(
 
     Args:
         network: the parent; it is left as it is.
-        lessons, held: of the baseline's answers; both may be empty for an order without recipe.
+        lessons, held: of the baseline's answers; both may be empty where the order wants none.
         order: what is asked.
         size: (H, W) at which GMACs and cost count.
         folder: where learning keeps its state; a killed run goes on from there.
@@ -223,8 +254,7 @@ def recover(
         UsageError: a ratio out of reach, or "latency" without a cost.
         UnusableInput: a recipe, and nothing to learn from.
     """
-    from pkecho_edge.pruning.channels import channel_importance, keep_channels
-    from pkecho_edge.pruning.choose import check_reach, choose_widths, network_gmacs
+    from pkecho_edge.pruning.choose import check_reach, network_gmacs
     from pkecho_edge.pruning.places import widths_of
 
     check_reach(network.config, order.ratio, size, order.round_to)
@@ -233,33 +263,19 @@ def recover(
     ratios = round_ratios(order.ratio, order.rounds if order.recipe else 1)
     steps = _shared(order.recipe.steps if order.recipe else 0, len(ratios))
     whole = network_gmacs(network.config, widths_of(network.config), size)
+    cutter = _Cutter(order, lessons, size, whole, cost, observer)
     rounds: list[Round] = []
     for index, (ratio, share) in enumerate(zip(ratios, steps, strict=True)):
-        worth = channel_importance(network, order.importance, _losses(lessons))
-        chosen = choose_widths(
-            network.config,
-            worth,
-            ratio,
-            size,
-            whole=whole,
-            scope=order.scope,
-            round_to=order.round_to,
-            cost=cost if order.scope == "latency" else None,
-        )
-        cut = keep_channels(network, worth, chosen.widths)
-        if order.recipe is not None and order.refit:
-            cut = _refitted(cut, network, worth, chosen.widths, lessons, order.refit, observer)
-        network = cut
-        done = Round(chosen.gmacs, dict(chosen.widths))
-        if order.recipe is not None:
-            name = f"recover, {index + 1} of {len(ratios)}"
-            observer.start(name, share)
-            recipe = replace(order.recipe, steps=share)
+        network, done = cutter.cut(network, ratio)
+        if order.recipe is None:
+            done = replace(done, agreement_before=_agreement(network, held))
+        else:
+            observer.start(f"recover, {index + 1} of {len(ratios)}", share)
             result = distil(
                 network,
                 lessons,
                 held,
-                recipe,
+                replace(order.recipe, steps=share),
                 folder / f"round-{index + 1}",
                 device=device,
                 afresh=True,
@@ -274,39 +290,87 @@ def recover(
                 diverged=result.diverged,
             )
             observer.done(
-                f"{chosen.gmacs:.2f} GMACs, agreement {result.before:.2f} -> "
-                f"{result.agreement:.2f} %"
+                f"{done.gmacs:.2f} GMACs, agreement {result.before:.2f} -> {result.agreement:.2f} %"
             )
         rounds.append(done)
     return network.eval(), tuple(rounds)
 
 
-def _refitted(
-    cut: PKEchoNet,
-    parent: PKEchoNet,
-    worth: Mapping[str, torch.Tensor],
-    widths: Mapping[str, int],
-    lessons: Sequence[Lessons],
-    count: int,
-    observer: Observer,
-) -> PKEchoNet:
-    """On half of the frames of some lessons of each size: the others look much like them."""
-    import torch
+@dataclass(frozen=True)
+class _Cutter:
+    """What every round cuts by; the fields are those of `recover`.
 
-    from pkecho_edge.pruning.channels import kept_channels
-    from pkecho_edge.pruning.layers import network_layers
-    from pkecho_edge.pruning.refit import refit
+    Attributes:
+        whole: GMACs that ratios are of.
+    """
 
-    observer.start("refit", len(network_layers(parent.config)))
-    frames = [
-        torch.from_numpy(each[::2].copy()).float() / 255
-        for few in (given.sample(count) for given in lessons if len(given))
-        for each in few.frames
-    ]
-    kept = {place: kept_channels(worth[place], width) for place, width in widths.items()}
-    network = refit(cut, parent, kept, frames, observer.advance)
-    observer.done(f"each layer to its old answers, on {len(frames)} clips")
-    return network
+    order: PruningOrder
+    lessons: Sequence[Lessons]
+    size: tuple[int, int]
+    whole: float
+    cost: WidthCost | None
+    observer: Observer
+
+    def cut(self, network: PKEchoNet, ratio: float) -> tuple[PKEchoNet, Round]:
+        """Narrower, and refitted where the order says so; nothing is learned yet."""
+        from pkecho_edge.pruning.channels import channel_importance, keep_channels
+        from pkecho_edge.pruning.choose import choose_widths
+        from pkecho_edge.pruning.reconstruction import reader_counts
+
+        order, frames = self.order, self._frames()
+        by_readers = order.importance == "reconstruction"
+        self.observer.start("rank channels", None)
+        worth = channel_importance(network, order.importance, _losses(self.lessons), frames)
+        chosen = choose_widths(
+            network.config,
+            worth,
+            ratio,
+            self.size,
+            whole=self.whole,
+            scope=order.scope,
+            round_to=order.round_to,
+            cost=self.cost if order.scope == "latency" else None,
+            weight=reader_counts(network) if by_readers else None,
+        )
+        self.observer.done(f"by {order.importance}, {chosen.gmacs:.2f} GMACs stay")
+        narrow = keep_channels(network, worth, chosen.widths)
+        if order.refit:
+            narrow = self._refitted(narrow, network, worth, chosen.widths, frames)
+        return narrow, Round(chosen.gmacs, dict(chosen.widths))
+
+    def _frames(self) -> list[torch.Tensor]:
+        """Half of the frames of some lessons of each size: the others look much like them."""
+        import torch
+
+        return [
+            torch.from_numpy(each[::2].copy()).float() / 255
+            for few in (given.sample(LOOKED_AT) for given in self.lessons if len(given))
+            for each in few.frames
+        ]
+
+    def _refitted(
+        self,
+        narrow: PKEchoNet,
+        parent: PKEchoNet,
+        worth: Mapping[str, torch.Tensor],
+        widths: Mapping[str, int],
+        frames: Sequence[torch.Tensor],
+    ) -> PKEchoNet:
+        from pkecho_edge.pruning.channels import kept_channels
+        from pkecho_edge.pruning.layers import network_layers
+        from pkecho_edge.pruning.refit import refit
+
+        self.observer.start("refit", len(network_layers(parent.config)))
+        kept = {place: kept_channels(worth[place], width) for place, width in widths.items()}
+        network = refit(narrow, parent, kept, frames, self.observer.advance)
+        self.observer.done(f"each layer to its old answers, on {len(frames)} clips")
+        return network
+
+
+def _agreement(network: PKEchoNet, held: Sequence[Lessons]) -> float | None:
+    from pkecho_edge.training.distillation import agreement
+
+    return agreement(network, held) if any(map(len, held)) else None
 
 
 def _losses(

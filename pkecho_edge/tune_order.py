@@ -18,9 +18,8 @@ from pkecho_edge.lesson_source import LessonSource
 from pkecho_edge.pipeline import CompileOrder, check_target
 from pkecho_edge.processors import computes_bf16
 from pkecho_edge.pruning_stage import check_scope
-from pkecho_edge.recovering import AFTER_REFIT, PruningOrder
+from pkecho_edge.recovering import PruningOrder, recipe_of
 from pkecho_edge.targets.base import CompileOptions
-from pkecho_edge.training.distillation import DistillationRecipe
 from pkecho_edge.tuning.choose import QuantizationOrder
 from pkecho_edge.tuning.search import Budget, Candidate, check_ratios
 from pkecho_edge.verify.gates import DEFAULT_LIMITS
@@ -48,7 +47,7 @@ class TuneOrder:
         mode: "clip", "stream" or "both": the engines of the bundle, all of which must hold; the
             speed is that of the stream where there is one.
         lessons: the recordings that pruned networks recover on; without any, phantoms.
-        recipe: of the recovery; None only prunes.
+        prune_steps: of each recovery; None for as many as its ratio wants, by `recipe_of`.
         scope: of pruning, see PruningOrder.
         precisions: float precisions to try; none for every one that the target and, for bfloat16,
             the processor have.
@@ -73,7 +72,7 @@ class TuneOrder:
     also: Sequence[Path] = ()
     mode: str = "stream"
     lessons: LessonSource = field(default_factory=LessonSource)
-    recipe: DistillationRecipe | None = AFTER_REFIT
+    prune_steps: int | None = None
     scope: str = "global"
     precisions: Sequence[str] = ()
     scheme: str | None = None
@@ -177,7 +176,8 @@ class TuneOrder:
     def pruning_of(self, candidate: Candidate) -> PruningOrder:
         """How a candidate's network is pruned; its ratio is above 0."""
         round_to = targets.get(self.target).capabilities.round_to
-        return PruningOrder(candidate.ratio, self.scope, round_to=round_to, recipe=self.recipe)
+        recipe = recipe_of(candidate.ratio, self.prune_steps)
+        return PruningOrder(candidate.ratio, self.scope, round_to=round_to, recipe=recipe)
 
     @property
     def quantization(self) -> QuantizationOrder:

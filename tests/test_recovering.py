@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +15,20 @@ from pkecho_edge.errors import CheckpointError, UsageError
 from pkecho_edge.model.checkpoint import save_checkpoint
 from pkecho_edge.model.configuration import NetworkConfig, Widths
 from pkecho_edge.model.network import PKEchoNet, count_gmacs
-from pkecho_edge.recovering import PruningOrder, read_report, recover, round_ratios
+from pkecho_edge.recovering import (
+    AFTER_REFIT,
+    PruningOrder,
+    read_report,
+    recipe_of,
+    recover,
+    round_ratios,
+)
 from pkecho_edge.stages import SilentObserver
-from pkecho_edge.training.distillation import DistillationRecipe
+from pkecho_edge.training.distillation import DistillationRecipe, agreement
 from pkecho_edge.training.lessons import Lessons, teach
 
 SIZE = (96, 96)
+RANKED = ("rank channels", None, 0)
 REFITTED = ("refit", 29, 29)
 """A convolution each, with the projections of layers 1 to 4: no two stages are equally wide."""
 
@@ -77,6 +86,27 @@ def test_every_round_cuts_the_same_share(
     assert round_ratios(ratio, rounds) == pytest.approx(expected)
 
 
+@pytest.mark.parametrize(
+    ("ratio", "steps", "refit", "expected"),
+    [
+        (0.85, None, True, None),
+        (0.86, None, True, AFTER_REFIT),
+        (0.5, None, False, DistillationRecipe()),
+        (0.9, 0, True, None),
+        (0.5, 30, True, replace(AFTER_REFIT, steps=30)),
+    ],
+)
+def test_little_that_was_cut_is_refitted_alone(
+    ratio: float, steps: int | None, refit: bool, expected: DistillationRecipe | None
+) -> None:
+    assert recipe_of(ratio, steps, refit) == expected
+
+
+def test_fewer_steps_than_none_are_refused() -> None:
+    with pytest.raises(UsageError, match="-1 steps"):
+        recipe_of(0.5, -1)
+
+
 def test_pruning_alone_takes_one_round_and_keeps_the_budget(tmp_path: Path) -> None:
     whole = network()
 
@@ -84,13 +114,14 @@ def test_pruning_alone_takes_one_round_and_keeps_the_budget(tmp_path: Path) -> N
         whole,
         [],
         [],
-        PruningOrder(0.6, recipe=None),
+        PruningOrder(0.6, importance="magnitude", recipe=None, refit=False),
         SIZE,
         tmp_path,
         observer=SilentObserver(),
     )
 
     assert len(rounds) == 1
+    assert rounds[0].agreement_before is None
     assert rounds[0].agreement is None
     assert count_gmacs(pruned, SIZE) == pytest.approx(rounds[0].gmacs)
     assert rounds[0].gmacs <= 0.4 * count_gmacs(whole, SIZE)
@@ -113,7 +144,7 @@ def test_two_rounds_learn_in_between_and_go_on_where_they_were(tmp_path: Path) -
     assert rounds[0].gmacs > rounds[1].gmacs == pytest.approx(count_gmacs(pruned, SIZE))
     assert rounds[1].gmacs <= 0.3 * count_gmacs(whole, SIZE)
     learned = [("recover, 1 of 2", 3, 3), ("recover, 2 of 2", 17, 17)]
-    assert heard.stages == [REFITTED, learned[0], REFITTED, learned[1]]
+    assert heard.stages == [RANKED, REFITTED, learned[0], RANKED, REFITTED, learned[1]]
     # the same again goes on from what was kept, and its bars fill all the same
     again = Heard()
     same, rounds_again = recover(
@@ -128,7 +159,7 @@ def test_two_rounds_learn_in_between_and_go_on_where_they_were(tmp_path: Path) -
 def test_a_killed_recovery_shows_the_steps_it_had_taken(tmp_path: Path) -> None:
     whole = network()
     lessons, held = taught(whole, tmp_path / "train", 4), taught(whole, tmp_path / "held", 2)
-    recipe = DistillationRecipe(steps=9, pixels=SIZE[0] * SIZE[1] * 20, check_every=3)
+    recipe = DistillationRecipe(steps=9, pixels=SIZE[0] * SIZE[1] * 20, check_every=3, patience=0)
     order = PruningOrder(0.4, recipe=recipe)
     killed = Heard(dies_after=7, within="recover, 1 of 1")
 
@@ -137,7 +168,7 @@ def test_a_killed_recovery_shows_the_steps_it_had_taken(tmp_path: Path) -> None:
     after = Heard()
     recover(whole, [lessons], [held], order, SIZE, tmp_path / "state", observer=after)
 
-    assert after.stages == [REFITTED, ("recover, 1 of 1", 9, 9)]
+    assert after.stages == [RANKED, REFITTED, ("recover, 1 of 1", 9, 9)]
 
 
 @pytest.mark.parametrize("damage", ["other lessons", "no state"])
@@ -156,7 +187,7 @@ def test_a_state_that_does_not_fit_is_begun_anew(tmp_path: Path, damage: str) ->
     heard = Heard()
     recover(whole, [lessons], [held], order, SIZE, tmp_path / "state", observer=heard)
 
-    assert heard.stages == [REFITTED, ("recover, 1 of 1", 4, 4)]
+    assert heard.stages == [RANKED, REFITTED, ("recover, 1 of 1", 4, 4)]
 
 
 def test_what_is_refitted_begins_nearer_to_its_teacher(tmp_path: Path) -> None:
@@ -164,16 +195,33 @@ def test_what_is_refitted_begins_nearer_to_its_teacher(tmp_path: Path) -> None:
     lessons, held = taught(whole, tmp_path / "train", 6), taught(whole, tmp_path / "held", 2)
     recipe = DistillationRecipe(steps=1, pixels=SIZE[0] * SIZE[1] * 20)
     found = {}
-    for count in (0, 60):
-        order, heard = PruningOrder(0.4, recipe=recipe, refit=count), Heard()
+    for refit in (False, True):
+        order, heard = PruningOrder(0.4, recipe=recipe, refit=refit), Heard()
         _, (only,) = recover(
-            whole, [lessons], [held], order, SIZE, tmp_path / f"state-{count}", observer=heard
+            whole, [lessons], [held], order, SIZE, tmp_path / f"state-{refit}", observer=heard
         )
-        found[count] = (only.agreement_before, [stage for stage, *_ in heard.stages])
+        found[refit] = (only.agreement_before, [stage for stage, *_ in heard.stages])
 
-    assert found[0][1] == ["recover, 1 of 1"]
-    assert found[60][1] == ["refit", "recover, 1 of 1"]
-    assert found[60][0] > found[0][0]
+    assert found[False][1] == ["rank channels", "recover, 1 of 1"]
+    assert found[True][1] == ["rank channels", "refit", "recover, 1 of 1"]
+    assert found[True][0] > found[False][0]
+
+
+def test_what_only_was_refitted_is_held_against_its_teacher(tmp_path: Path) -> None:
+    whole = network()
+    lessons, held = taught(whole, tmp_path / "train", 6), taught(whole, tmp_path / "held", 2)
+    found = {}
+    for refit in (False, True):
+        order = PruningOrder(0.4, recipe=None, refit=refit)
+        pruned, (only,) = recover(
+            whole, [lessons], [held], order, SIZE, tmp_path / "state", observer=SilentObserver()
+        )
+        assert only.agreement is None
+        assert only.agreement_before == pytest.approx(agreement(pruned, [held]))
+        found[refit] = only.agreement_before
+
+    assert found[True] > found[False]
+    assert not (tmp_path / "state").exists()
 
 
 def test_what_is_out_of_reach_is_said_before_anything_is_learned(tmp_path: Path) -> None:
@@ -199,7 +247,6 @@ def test_latency_without_times_is_refused(tmp_path: Path) -> None:
         ({"importance": "x"}, "no importance 'x'"),
         ({"round_to": 0}, "multiples of 0"),
         ({"rounds": 5}, "5 rounds"),
-        ({"refit": -1}, "refit on -1 lessons"),
     ],
 )
 def test_an_order_that_cannot_be_is_refused(wrong: dict[str, object], says: str) -> None:

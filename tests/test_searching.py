@@ -92,7 +92,7 @@ class World:
             "trial": source,
             "budget": BUDGET,
             "ratios": (0.0, 0.5, 0.8),
-            "recipe": None,
+            "prune_steps": 0,
             "precisions": ("f32",),
         }
         order = TuneOrder(self.folder / "heart.pt", self.folder / "out", **{**asked, **options})

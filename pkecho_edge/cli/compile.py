@@ -28,7 +28,7 @@ from pkecho_edge.cli.console import (
     write_json,
 )
 from pkecho_edge.cli.dry_run import DryRunOption, show_plan
-from pkecho_edge.cli.pruning_options import recovery_recipe, steps_of
+from pkecho_edge.cli.pruning_options import steps_of
 from pkecho_edge.cli.settings_command import settings_command
 from pkecho_edge.cli.settings_file import CONFIG, check_record, write_record
 from pkecho_edge.cli.verify import print_reports
@@ -119,7 +119,7 @@ def _ordered(
     from pkecho_edge.lesson_source import LessonSource
     from pkecho_edge.model.checkpoint import default_checkpoint_path
     from pkecho_edge.pipeline import CompileOrder, check_target
-    from pkecho_edge.recovering import PruningOrder
+    from pkecho_edge.recovering import PruningOrder, recipe_of
     from pkecho_edge.tuning.choose import QuantizationOrder, rules_of
 
     s = settings
@@ -127,7 +127,7 @@ def _ordered(
     pruning = None
     if s.prune is not None:
         round_to = targets.get(target).capabilities.round_to
-        recipe = recovery_recipe(s.prune_steps)
+        recipe = recipe_of(s.prune, s.prune_steps)
         pruning = PruningOrder(s.prune, s.prune_scope, round_to=round_to, recipe=recipe)
     options = targets.options_for(target, s.float_precision, s.threads, s.profile)
     check_target(target, options)
@@ -149,7 +149,7 @@ def _ordered(
         limits=limits,
         profile=s.profile or capabilities.profile,
         float_precision=options.float_precision,
-        prune_steps=steps_of(s.prune_steps),
+        prune_steps=s.prune_steps if pruning is None else steps_of(pruning.recipe),
         scheme=s.scheme or capabilities.scheme or None,
     )
     order = CompileOrder(

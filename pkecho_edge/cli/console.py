@@ -9,24 +9,17 @@ import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    SpinnerColumn,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
 from pkecho_edge.cli.settings import Setting
 from pkecho_edge.errors import UsageError
+
+if TYPE_CHECKING:
+    from rich.progress import TaskID
 
 __all__ = ["Bars", "DebugOption", "GatesOption", "JsonOption", "QuietOption", "SizeOption"]
 __all__ += [
@@ -228,14 +221,16 @@ class Bars:
     """Progress of the street on the terminal: one line per stage, a bar while it runs."""
 
     def __init__(self, quiet: bool = False, *, width: int = 24) -> None:
+        from rich import progress  # a help page shows no bars
+
         self._quiet = quiet
-        self._progress = Progress(
-            SpinnerColumn(),
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=width),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(compact=True),
+        self._progress = progress.Progress(
+            progress.SpinnerColumn(),
+            progress.TextColumn("{task.description}"),
+            progress.BarColumn(bar_width=width),
+            progress.MofNCompleteColumn(),
+            progress.TimeElapsedColumn(),
+            progress.TimeRemainingColumn(compact=True),
             console=console,
             transient=True,
             disable=quiet,

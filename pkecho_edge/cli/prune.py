@@ -31,7 +31,6 @@ from pkecho_edge.cli.pruning_options import (
     StepsOption,
     check_ratio,
     check_rounds,
-    recovery_recipe,
     steps_of,
 )
 from pkecho_edge.cli.settings import Setting, check_settings
@@ -86,7 +85,7 @@ class PruneSettings:
         Setting(check=_check_sizes),
     ] = field(default_factory=lambda: ["128"])
     scope: ScopeOption = "global"
-    importance: ImportanceOption = "magnitude"
+    importance: ImportanceOption = "reconstruction"
     round_to: RoundToOption = None
     target: Annotated[
         str,
@@ -100,6 +99,12 @@ class PruneSettings:
         ),
         Setting(example=2, check=check_rounds),
     ] = None
+    refit: Annotated[
+        bool,
+        typer.Option(
+            help="Refit what stays to what it said before, in closed form, before it learns."
+        ),
+    ] = True
     steps: StepsOption = None
     baseline: BaselineOption = None
     device: Annotated[
@@ -141,15 +146,15 @@ def prune(
         read_lineaged,
     )
     from pkecho_edge.records import forget_record, record_path
-    from pkecho_edge.recovering import PruningOrder
+    from pkecho_edge.recovering import PruningOrder, recipe_of
     from pkecho_edge.stages import StageCache, default_cache
     from pkecho_edge.training.processes import chosen_device
 
     s = settings
     check_scope(s.scope, s.target)
     round_to = s.round_to or targets.get(s.target).capabilities.round_to
-    recipe = recovery_recipe(s.steps)
-    order = PruningOrder(s.ratio, s.scope, s.importance, round_to, s.rounds, recipe)
+    recipe = recipe_of(s.ratio, s.steps, s.refit)
+    order = PruningOrder(s.ratio, s.scope, s.importance, round_to, s.rounds, recipe, s.refit)
     sizes = list(dict.fromkeys(parse_size(text) for text in s.size))
     learns_on = chosen_device(s.device)
     source = s.checkpoint or default_checkpoint_path()
@@ -172,7 +177,7 @@ def prune(
         ) from error
     if not quiet:
         _tell(pruned, out, s.data)
-    kept = replace(s, out=out, round_to=round_to, steps=steps_of(s.steps))
+    kept = replace(s, out=out, round_to=round_to, steps=steps_of(recipe))
     unwritten = attempt(lambda: write_record(record_path(out), "prune", kept))
     if json:
         write_json(json, dict(pruned.report))
@@ -204,7 +209,7 @@ def _tell(pruned: Pruned, out: Path, data: Path | None) -> None:
     report = pruned.report
     table = Table()
     table.add_column("round")
-    for name in ("GMACs", "of before", "steps", "agreement refitted", "recovered"):
+    for name in ("GMACs", "of before", "steps", "agreement", "after learning"):
         table.add_column(name, justify="right")
     for index, each in enumerate(report["rounds"], start=1):
         found = (each["agreement_before"], each["agreement"])

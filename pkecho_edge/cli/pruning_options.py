@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pkecho_edge.cli.settings import Setting
-from pkecho_edge.errors import UsageError
 
 if TYPE_CHECKING:
     from pkecho_edge.training.distillation import DistillationRecipe
 
 __all__ = ["BaselineOption", "ImportanceOption", "LessonPhantomsOption", "RoundToOption"]
 __all__ += ["ScopeOption", "StepsOption", "check_ratio", "check_rounds"]
-__all__ += ["recovery_recipe", "steps_of"]
+__all__ += ["steps_of"]
 
 
 def check_ratio(ratio: float) -> None:
@@ -45,6 +43,13 @@ def _check_importance(importance: str) -> None:
     PruningOrder(0.5, importance=importance)
 
 
+def _check_steps(steps: int) -> None:
+    """UsageError unless a recovery can take so many."""
+    from pkecho_edge.recovering import recipe_of
+
+    recipe_of(0.5, steps)
+
+
 BaselineOption = Annotated[
     Path | None,
     typer.Option(
@@ -63,7 +68,10 @@ ScopeOption = Annotated[
 ]
 ImportanceOption = Annotated[
     str,
-    typer.Option(help="What a channel is worth: magnitude, taylor or batchnorm."),
+    typer.Option(
+        help="What a channel is worth: reconstruction (what it adds for what reads it), magnitude, "
+        "taylor or batchnorm."
+    ),
     Setting(check=_check_importance),
 ]
 RoundToOption = Annotated[
@@ -73,30 +81,18 @@ RoundToOption = Annotated[
 ]
 StepsOption = Annotated[
     int | None,
-    typer.Option(help="Of distillation, over all rounds; 0 only prunes. Default: 2400.", min=0),
-    Setting(example=2400),
+    typer.Option(
+        help="Of distillation, over all rounds; 0 learns nothing. Default: 0 up to a ratio of "
+        "0.85, 2400 beyond.",
+        min=0,
+    ),
+    Setting(example=2400, check=_check_steps),
 ]
 LessonPhantomsOption = Annotated[
     int, typer.Option(help="Phantoms to recover on, where no recordings are given.", min=1)
 ]
 
 
-def recovery_recipe(steps: int | None) -> DistillationRecipe | None:
-    """The recipe of so many steps; None for 0, the default for None.
-
-    Raises:
-        UsageError: fewer than none.
-    """
-    from pkecho_edge.recovering import AFTER_REFIT
-
-    if steps is not None and steps < 0:
-        raise UsageError(f"{steps} steps", remedy="Give 0 or more")
-    if steps == 0:
-        return None
-    return AFTER_REFIT if steps is None else replace(AFTER_REFIT, steps=steps)
-
-
-def steps_of(steps: int | None) -> int:
-    """The steps of `recovery_recipe`."""
-    recipe = recovery_recipe(steps)
+def steps_of(recipe: DistillationRecipe | None) -> int:
+    """The steps of a recipe, 0 of none."""
     return 0 if recipe is None else recipe.steps

@@ -45,8 +45,6 @@ from pkecho_edge.cli.pruning_options import (
     LessonPhantomsOption,
     ScopeOption,
     StepsOption,
-    recovery_recipe,
-    steps_of,
 )
 from pkecho_edge.cli.settings import Heading, Setting, check_settings
 from pkecho_edge.cli.settings_command import settings_command
@@ -231,7 +229,6 @@ def _resolved(settings: TuneSettings) -> TuneSettings:
     return replace(
         settings,
         scheme=settings.scheme or targets.get(settings.target).capabilities.scheme or None,
-        prune_steps=steps_of(settings.prune_steps),
     )
 
 
@@ -268,7 +265,7 @@ def _ordered(settings: TuneSettings, limits: Mapping[str, float], overwrite: boo
         also=s.also or (),
         mode=s.mode,
         lessons=LessonSource(s.data, s.lesson_phantoms),
-        recipe=recovery_recipe(s.prune_steps),
+        prune_steps=s.prune_steps,
         scope=s.prune_scope,
         precisions=() if auto else (s.float_precision,),
         scheme=s.scheme,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -19,12 +19,14 @@ from pkecho_edge.errors import MissingDependency, UsageError
 from pkecho_edge.frame_size import SIZE_STEP
 from pkecho_edge.model.network import PKEchoNet
 from pkecho_edge.pruning.places import STEM, places_of, widths_of, with_widths
+from pkecho_edge.pruning.reconstruction import rebuilt_shares
 
 __all__ = ["IMPORTANCES", "channel_importance", "keep_channels", "kept_channels"]
 
-IMPORTANCES = ("magnitude", "taylor", "batchnorm")
-"""By the norm of a channel's weights, by what removing it would change of the loss to first order
-(Molchanov et al., CVPR 2019), or by its BatchNorm scales (Liu et al., ICCV 2017)."""
+IMPORTANCES = ("reconstruction", "magnitude", "taylor", "batchnorm")
+"""By what a channel adds to those that stay, for the convolutions that read it (reconstruction.py),
+by the norm of its weights, by what removing it would change of the loss to first order (Molchanov
+et al., CVPR 2019), or by its BatchNorm scales (Liu et al., ICCV 2017)."""
 
 
 class _Prunable(nn.Module):
@@ -46,7 +48,10 @@ class _Prunable(nn.Module):
 
 
 def channel_importance(
-    network: PKEchoNet, kind: str, losses: Callable[[PKEchoNet], Iterable[Tensor]] | None = None
+    network: PKEchoNet,
+    kind: str,
+    losses: Callable[[PKEchoNet], Iterable[Tensor]] | None = None,
+    frames: Sequence[Tensor] = (),
 ) -> dict[str, Tensor]:
     """What each channel is worth.
 
@@ -55,21 +60,25 @@ def channel_importance(
         kind: one of IMPORTANCES.
         losses: of the network that it is given, one after the other; for "taylor", which asks how
             they would change.
+        frames: f32 [N, 1, H, W] in [0, 1] each, for "reconstruction".
 
     Returns:
         place -> f32 [channels], with a mean of 1 over the channels of a place.
 
     Raises:
-        UsageError: an unknown kind, or "taylor" without losses.
+        UsageError: an unknown kind, "taylor" without losses, or "reconstruction" without frames.
     """
     if kind not in IMPORTANCES:
         raise UsageError(
             f"there is no importance {kind!r}", remedy=f"Use one of {', '.join(IMPORTANCES)}"
         )
+    if (kind == "taylor" and losses is None) or (kind == "reconstruction" and not frames):
+        raise UsageError(f"importance {kind} needs recordings", remedy="Use magnitude")
     network = copy.deepcopy(network).eval().requires_grad_(True)
-    if kind == "taylor":
-        if losses is None:
-            raise UsageError("importance taylor needs recordings", remedy="Use magnitude")
+    if kind == "reconstruction":
+        shares = rebuilt_shares(network, _Prunable(network), frames)
+        return {place: len(each) * each for place, each in shares.items()}
+    if kind == "taylor" and losses is not None:
         for loss in losses(network):
             loss.backward()  # type: ignore[no-untyped-call]
     importance = _importance(kind)

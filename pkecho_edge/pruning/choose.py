@@ -1,11 +1,11 @@
 """How wide each place becomes: as much importance as a budget of cost can buy.
 
 Step by step the channels go that are worth least for what they cost. What a place has lost counts
-by the logarithm of the worth that it has left, weighed with the MACs that read or write the place
-in the whole network. So the last channels of a layer are dearer than its first (without that, a
-search takes everything from a few places), and channels of equal worth that cost what they compute
-leave every place in the same proportion: what departs from it are differences of worth, and of time
-per MAC.
+by the logarithm of the worth that it has left, so the last channels of a layer are dearer than its
+first; without that, a search takes everything from a few places. Places are weighed with the MACs
+that read or write them in the whole network, unless the caller has other weights: channels of equal
+worth that cost what they compute then leave every place in the same proportion, and what departs
+from it are differences of worth, and of time per MAC.
 """
 
 from __future__ import annotations
@@ -62,6 +62,7 @@ def choose_widths(
     scope: str = "global",
     round_to: int = 8,
     cost: WidthCost | None = None,
+    weight: Mapping[str, float] | None = None,
 ) -> Chosen:
     """The widths of a network that keeps at most 1 - `ratio` of the GMACs that it is of.
 
@@ -75,13 +76,14 @@ def choose_widths(
         scope: of SCOPES.
         round_to: widths become multiples of it; one that is none may stay as it is.
         cost: of a layer in scope "latency"; None counts MACs.
+        weight: place -> what the logarithm of its worth counts; None for the MACs that touch it.
 
     Raises:
         UsageError: a ratio or scope that there is not, or a ratio that leaves layers too narrow.
     """
     if scope not in SCOPES:
         raise UsageError(f"there is no scope {scope!r}", remedy=f"Use one of {', '.join(SCOPES)}")
-    search = _Search(config, worth, size, round_to, cost or gmacs_cost(size))
+    search = _Search(config, worth, size, round_to, cost or gmacs_cost(size), weight)
     budget = search.budget(ratio, whole)
     narrower = search.uniform if scope == "per-layer" else search.greedy
     widths = narrower(budget)
@@ -107,6 +109,7 @@ class _Search:
         size: tuple[int, int],
         round_to: int,
         cost: WidthCost,
+        weight: Mapping[str, float] | None = None,
     ) -> None:
         self.config, self.round_to, self.cost = config, round_to, cost
         self.layers = network_layers(config)
@@ -115,7 +118,7 @@ class _Search:
         self.touching = {
             place: [x for x in self.layers if place in (x.inputs, x.outputs)] for place in self.full
         }
-        self.weight = {
+        self.weight = weight or {
             place: self._sum(self.macs, self.full, layers)
             for place, layers in self.touching.items()
         }

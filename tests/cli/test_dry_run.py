@@ -174,14 +174,14 @@ def test_a_machine_that_may_be_the_device_builds_plans(
 
 
 def test_pruning_comes_first_and_all_else_depends_on_it(plan: Plan, typed: Type) -> None:
-    line = f"{COMPILE} --prune 0.4 --prune-steps 0 --out new.pkb"
+    on_phantoms = COMPILE.replace("--data data", "--phantoms --lesson-phantoms 1")
+    line = f"{on_phantoms} --prune 0.4 --prune-steps 0 --out new.pkb"
     found = states(plan(line))
-    assert list(found) == ["draw the clips", "prune", *STAGES[1:]]
-    assert found["prune"] == "to do"
+    assert list(found) == ["draw the clips", "lessons", "prune", *STAGES[1:]]
+    assert [found["lessons"], found["prune"]] == ["to do", "to do"]
     assert [found[name] for name in STAGES[1:-1]] == ["prune"] * 4
 
-    pruned = "prune network.safetensors --ratio 0.4 --size 96 --steps 0 --out small.safetensors"
-    assert typed(pruned).code == 0
+    assert typed(f"{PRUNE} --steps 0 --out small.safetensors").code == 0
 
     found = states(plan(line))
     assert found["prune"] == "cached"
@@ -206,7 +206,13 @@ def test_lessons_of_recordings_depend_on_their_content(plan: Plan) -> None:
 def test_times_of_layers_that_are_not_measured_yet_decide(plan: Plan) -> None:
     found = states(plan(f"{PRUNE} --steps 0 --scope latency --out small.safetensors"))
 
-    assert found == {"layer-costs": "to do", "prune": "layer-costs"}
+    assert found == {"layer-costs": "to do", "lessons": "to do", "prune": "layer-costs"}
+
+
+def test_what_is_only_cut_looks_at_no_recordings(plan: Plan) -> None:
+    only_cut = "--steps 0 --no-refit --importance magnitude --out small.safetensors"
+
+    assert states(plan(f"{PRUNE} {only_cut}")) == {"prune": "to do"}
 
 
 @pytest.mark.parametrize(

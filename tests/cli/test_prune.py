@@ -85,6 +85,23 @@ def test_a_pruned_checkpoint_is_pruned_further(world: Path, typed: Callable[[str
     assert after["rounds"][-1]["gmacs"] < before["rounds"][-1]["gmacs"]
 
 
+def test_what_is_only_cut_wants_no_recordings(world: Path, typed: Callable[[str], Any]) -> None:
+    only = "prune network.safetensors --size 96 --ratio 0.4 --steps 0"
+    plain = typed(f"{only} --no-refit --importance magnitude --out plain.safetensors")
+
+    assert plain.code == 0, plain.err
+    assert "lessons" not in plain.out
+    (done,) = notes(world / "plain.safetensors")["rounds"]
+    assert (done["agreement_before"], done["agreement"]) == (None, None)
+
+    refitted = typed(f"{PRUNE} --steps 0 --out refitted.safetensors")
+
+    assert "lessons at 96x96" in refitted.out
+    (done,) = notes(world / "refitted.safetensors")["rounds"]
+    assert f"{done['agreement_before']:.2f} %" in refitted.out
+    assert done["agreement"] is None
+
+
 def test_compile_prunes_in_the_street(world: Path, typed: Callable[[str], Any]) -> None:
     built = typed(
         f"{COMPILE} --mode clip --prune 0.4 --prune-steps 0 --rule minmax/minmax+bias "
@@ -99,7 +116,7 @@ def test_compile_prunes_in_the_street(world: Path, typed: Callable[[str], Any]) 
     assert manifest["lineage"]["checkpoint_sha256"] == kept["baseline_sha256"]
     card = (world / "cut.pkb/MODEL_CARD.md").read_text()
     (told,) = (line for line in card.splitlines() if line.startswith("| pruned |"))
-    assert "see model/pruning.json; ratio 0.4; scope global; importance magnitude" in told
+    assert "see model/pruning.json; ratio 0.4; scope global; importance reconstruction" in told
     sizes = manifest["lineage"]["configuration"]["model"]
     assert sizes["gmacs"] < 0.65 * sizes["baseline_gmacs"]
     assert sizes["parameters"] < sizes["baseline_parameters"]

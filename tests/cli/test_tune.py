@@ -16,8 +16,9 @@ from pkecho_edge.tuning import scoring
 
 TUNE = (
     "tune network.safetensors --phantoms --size 96 --clips 2 --verify-clips 4 --mode clip "
-    "--ratios 0.3,0.99 --prune-steps 0 --rule minmax/minmax+bias --float-precision f32 "
-    "--gates gates.toml --max-dsc-drop 100 --max-ef-drift 1000"
+    "--ratios 0.3,0.99 --prune-steps 0 --lesson-phantoms 2 "
+    "--rule minmax/minmax+bias --float-precision f32 --gates gates.toml "
+    "--max-dsc-drop 100 --max-ef-drift 1000"
 )
 
 STAGES = ("export", "choose", "quantize", "engine-cpu")
@@ -131,7 +132,8 @@ def test_a_dry_run_needs_no_cache_to_know_where_a_pruned_network_is_from(
     place: Path, typed: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pruned = typed(
-        "prune network.safetensors --ratio 0.3 --steps 0 --size 96 --out small.safetensors"
+        "prune network.safetensors --ratio 0.3 --steps 0 --no-refit --importance magnitude "
+        "--size 96 --out small.safetensors"
     )
     assert pruned.code == 0, pruned.err
     monkeypatch.setenv("PKECHO_EDGE_CACHE", str(place / "another"))

@@ -86,7 +86,7 @@ def test_a_residual_channel_leaves_every_block_of_its_stage(network: PKEchoNet) 
 def test_the_result_rebuilds_lowers_and_keeps_its_history(
     network: PKEchoNet, importance: str
 ) -> None:
-    worth = channel_importance(network, importance, losses)
+    worth = channel_importance(network, importance, losses, [CLIP[0]])
     widths = {name: max(8, width // 16 * 8) for name, width in widths_of(network.config).items()}
     widths["stem"] = 16 if network.config.backbone == "resnet50" else 8  # its projection stays
 
@@ -124,7 +124,12 @@ def test_taylor_sees_what_the_loss_depends_on(network: PKEchoNet) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "says"), [("luck", "no importance 'luck'"), ("taylor", "needs recordings")]
+    ("kind", "says"),
+    [
+        ("luck", "no importance 'luck'"),
+        ("taylor", "taylor needs recordings"),
+        ("reconstruction", "reconstruction needs recordings"),
+    ],
 )
 def test_an_importance_that_cannot_be_is_refused(network: PKEchoNet, kind: str, says: str) -> None:
     with pytest.raises(UsageError, match=says):
