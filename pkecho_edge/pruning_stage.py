@@ -273,7 +273,8 @@ def prune_inputs(
 def prune_scale(order: PruningOrder, sizes: Sequence[tuple[int, int]]) -> str:
     """What the duration of stage prune depends on."""
     steps = 0 if order.recipe is None else order.recipe.steps
-    return f"{' '.join(map(shape, sizes))}, {steps} steps"
+    kind = "refitted" if order.refit else "cut"
+    return f"{' '.join(map(shape, sizes))}, {kind}, {steps} steps"
 
 
 @contextmanager

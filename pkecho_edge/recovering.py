@@ -317,8 +317,9 @@ class _Cutter:
         from pkecho_edge.pruning.choose import choose_widths
         from pkecho_edge.pruning.reconstruction import reader_counts
 
-        order, frames = self.order, self._frames()
+        order = self.order
         by_readers = order.importance == "reconstruction"
+        frames = self._frames() if by_readers or order.refit else []
         self.observer.start("rank channels", None)
         worth = channel_importance(network, order.importance, _losses(self.lessons), frames)
         chosen = choose_widths(

@@ -15,6 +15,9 @@ from pkecho_edge.errors import CheckpointError, UsageError
 from pkecho_edge.model.checkpoint import save_checkpoint
 from pkecho_edge.model.configuration import NetworkConfig, Widths
 from pkecho_edge.model.network import PKEchoNet, count_gmacs
+from pkecho_edge.pruning.channels import channel_importance
+from pkecho_edge.pruning.choose import choose_widths
+from pkecho_edge.pruning.reconstruction import reader_counts
 from pkecho_edge.recovering import (
     AFTER_REFIT,
     PruningOrder,
@@ -205,6 +208,24 @@ def test_what_is_refitted_begins_nearer_to_its_teacher(tmp_path: Path) -> None:
     assert found[False][1] == ["rank channels", "recover, 1 of 1"]
     assert found[True][1] == ["rank channels", "refit", "recover, 1 of 1"]
     assert found[True][0] > found[False][0]
+
+
+def test_places_weigh_what_reads_them_where_worth_is_what_readers_are_told(tmp_path: Path) -> None:
+    whole, lessons = network(), taught(network(), tmp_path / "train", 6)
+    frames = [torch.from_numpy(each[::2].copy()).float() / 255 for each in lessons.frames]
+    worth = channel_importance(whole, "reconstruction", frames=frames)
+    expected = [
+        dict(choose_widths(whole.config, worth, 0.4, SIZE, weight=weight).widths)
+        for weight in (reader_counts(whole), None)
+    ]
+    assert expected[0] != expected[1]
+    order = PruningOrder(0.4, recipe=None)
+
+    _, (only,) = recover(
+        whole, [lessons], [], order, SIZE, tmp_path / "state", observer=SilentObserver()
+    )
+
+    assert dict(only.widths) == expected[0]
 
 
 def test_what_only_was_refitted_is_held_against_its_teacher(tmp_path: Path) -> None:

@@ -584,6 +584,7 @@ def test_a_record_says_what_the_target_stood_for(world: Path, typed: Type) -> No
     assert found["scheme"] == targets.get("cpu").capabilities.scheme
     assert json.dumps(found["scheme"]) in json.dumps(manifest)
     assert found["float_precision"] == "f32"
+    assert "prune_steps" not in found  # nothing was pruned
     assert "profile" not in found
 
 

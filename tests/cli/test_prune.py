@@ -38,6 +38,7 @@ def test_a_pruned_checkpoint_is_held_against_its_baseline(
     pruned = typed(f"{PRUNE} --steps 6 --out small.safetensors --json small.json")
     assert pruned.code == 0, pruned.err
     report = json.loads((world / "small.json").read_text())
+    assert "steps = 6" in (world / "small.safetensors.toml").read_text()
     assert report["rounds"][-1]["gmacs"] <= 0.6 * report["gmacs"]
     assert report["rounds"][-1]["steps"] == 6
     assert report == notes(world / "small.safetensors")
@@ -111,6 +112,7 @@ def test_compile_prunes_in_the_street(world: Path, typed: Callable[[str], Any]) 
     assert built.code == 0, built.err
     manifest = json.loads((world / "cut.pkb/manifest.json").read_text())
     kept = json.loads((world / "cut.pkb/model/pruning.json").read_text())
+    assert "prune_steps = 0" in (world / "cut.pkb.toml").read_text()
     assert kept["rounds"][0]["widths"]["stem"] < 16
     assert manifest["lineage"]["configuration"]["network"]["widths"]["stem"] < 16
     assert manifest["lineage"]["checkpoint_sha256"] == kept["baseline_sha256"]

@@ -58,6 +58,17 @@ def test_a_place_of_worthless_channels_goes_first() -> None:
     assert chosen.widths["inner.2.0.0"] > 200
 
 
+def test_a_place_of_more_weight_keeps_more() -> None:
+    config = NetworkConfig()
+    alike = dict.fromkeys(widths_of(config), 1.0)
+
+    before = choose_widths(config, equal(config), 0.6, SIZE, weight=alike)
+    after = choose_widths(config, equal(config), 0.6, SIZE, weight=alike | {"outputs.1": 5.0})
+
+    assert after.widths["outputs.1"] > 1.3 * before.widths["outputs.1"]
+    assert after.gmacs <= 0.4 * network_gmacs(config, widths_of(config), SIZE)
+
+
 def test_latency_spares_what_is_cheap_in_time() -> None:
     config = NetworkConfig()
     macs = gmacs_cost(SIZE)

@@ -10,7 +10,7 @@ from pkecho_edge.model.network import PKEchoNet
 from pkecho_edge.pruning.channels import channel_importance, kept_channels
 from pkecho_edge.pruning.layers import network_layers
 from pkecho_edge.pruning.places import widths_of
-from pkecho_edge.pruning.reconstruction import reader_counts
+from pkecho_edge.pruning.reconstruction import reader_counts, rebuilt_shares
 
 PLACE, READER = "inner.2.0.0", "encoder_layer3.0.conv2"
 
@@ -55,7 +55,25 @@ def test_shares_are_one_on_average_and_leave_the_network_alone(network: PKEchoNe
     assert all(float(each.min()) >= 0 for each in worth.values())
     after = network.state_dict()
     assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
+
+
+def test_nothing_listens_to_the_network_afterwards(network: PKEchoNet) -> None:
+    def forward(frames: Tensor) -> Tensor:
+        return network.kss.reduce(network.encode(frames)[0])
+
+    shares = rebuilt_shares(network, forward, FRAMES)
+
+    assert all(float(each.sum()) == pytest.approx(1, rel=1e-4) for each in shares.values())
     assert not any(each._forward_pre_hooks for each in network.modules())
+
+
+def test_the_only_channel_that_is_read_is_worth_all(network: PKEchoNet) -> None:
+    weight = network.get_parameter(f"{READER}.weight").data
+    weight[:, [at for at in range(weight.shape[1]) if at != 2]] = 0
+
+    worth = channel_importance(network, "reconstruction", frames=FRAMES)[PLACE]
+
+    assert float(worth[2] / worth.sum()) > 0.999
 
 
 def test_a_twin_adds_nothing_however_large_its_weights_are(network: PKEchoNet) -> None:
