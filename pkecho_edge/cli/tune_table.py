@@ -108,18 +108,18 @@ class TuneTable:
 
 
 def candidates_table(rows: Sequence[Scored], chosen: Candidate | None = None) -> Table:
-    """Candidates in the order in which they were tried.
+    """Candidates in the order in which they were tried; below them what speaks against which.
 
     Args:
         rows: what came of them.
         chosen: the one to mark; None for none.
     """
     table = Table(title="candidates; drifts are upper ends of 95 % intervals", title_justify="left")
-    table.add_column("network")
-    table.add_column("engine")
+    table.add_column("network", no_wrap=True)
+    table.add_column("engine", no_wrap=True)
     for name in ("GMACs", "frames/s", "DSC drift", "EF drift", "HD95 drift"):
-        table.add_column(name, justify="right")
-    table.add_column("budget", overflow="fold")
+        table.add_column(name, justify="right", min_width=max(map(len, name.split())))
+    table.add_column("budget", no_wrap=True)
     for row in rows:
         is_chosen = row.candidate == chosen
         network = row.candidate.network
@@ -134,6 +134,11 @@ def candidates_table(rows: Sequence[Scored], chosen: Candidate | None = None) ->
             _verdict(row, is_chosen),
             style="bold" if is_chosen else "",
         )
+    # Of what failed the remedy is in tune.json.
+    notes = [f"{r.candidate.label}: {r.against.partition('. ')[0]}" for r in rows if r.against]
+    if notes:
+        table.caption = "\n".join(map(plain, notes))
+        table.caption_justify = "left"
     return table
 
 
@@ -142,6 +147,6 @@ def _figure(value: float | None, digits: int) -> str:
 
 
 def _verdict(row: Scored, is_chosen: bool) -> str:
-    if row.against:  # of what failed the remedy is in tune.json
-        return f"[red]{plain(row.against.partition('. ')[0])}[/]"
+    if row.against:
+        return f"[red]{'failed' if row.failed else 'outside'}[/]"
     return "[green]chosen[/]" if is_chosen else "[green]inside[/]"

@@ -62,11 +62,19 @@ def typed(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.fixture(scope="session")
-def good_world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def narrow_network(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The checkpoint of the world."""
+    path = tmp_path_factory.mktemp("network") / "network.safetensors"
+    _write_checkpoint(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def good_world(narrow_network: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The world that all others are copies of, with its cache of finished stages in `cache`."""
     root = tmp_path_factory.mktemp("good")
     _write_dataset(root / "data")
-    _write_checkpoint(root / "network.safetensors")
+    shutil.copy(narrow_network, root)
     (root / "gates.toml").write_text(
         "[gates]\ndsc_drift = 100\ndsc_drift_worst_clip = 100\nhd95_drift = 1000\n"
         "ef_drift = 100\nspeedup = 0\n"
@@ -115,8 +123,18 @@ def _prepare(patch: pytest.MonkeyPatch, root: Path) -> None:
     patch.chdir(root)
     patch.setenv("PKECHO_EDGE_CACHE", str(root / "cache"))
     patch.setattr(tempfile, "tempdir", str(root / "temporary"))
+    _time_briefly(patch)
+
+
+def _time_briefly(patch: pytest.MonkeyPatch) -> None:
     brief = partial(measuring.measure_speed, warmup=1, min_rounds=3, min_seconds=0.0)
     patch.setattr(measuring, "measure_speed", brief)
+
+
+@pytest.fixture
+def timed_briefly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Engines are timed, but in three rounds."""
+    _time_briefly(monkeypatch)
 
 
 @pytest.fixture

@@ -19,10 +19,14 @@ from pkecho_edge.cli import main as command_line
 from pkecho_edge.data.echonet import write_echonet
 from pkecho_edge.data.phantom import draw_spec, phantom_clip_recording, phantom_recording
 from pkecho_edge.data.recording import Recording
+from pkecho_edge.data.standard import TUNING_SEEDS
 from pkecho_edge.errors import EnvironmentMismatch
 from pkecho_edge.runtime import Engine, open_bundle
+from pkecho_edge.training import material
 
 SIZE = (128, 128)
+RULE = ("--rule", "minmax/minmax+bias")
+"""Other tests try every rule; of a network of this size that takes a minute."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,9 @@ Run = Callable[..., Outcome]
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+def run(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], timed_briefly: None
+) -> Run:
     def call(*arguments: str | Path) -> Outcome:
         monkeypatch.setattr(sys, "argv", ["pkecho-edge", *map(str, arguments)])
         try:
@@ -86,7 +92,7 @@ def compiled(
     done = subprocess.run(
         [
             *(sys.executable, "-m", "pkecho_edge.cli.main", "compile", "--data", dataset),
-            *("--clips", "4", "--out", bundle, "--gates", _relaxed_speed(bundle.parent)),
+            *("--clips", "4", "--out", bundle, "--gates", _relaxed_speed(bundle.parent), *RULE),
         ],
         env={"PKECHO_EDGE_CACHE": str(cache), "PATH": "", "COLUMNS": "100"},
         capture_output=True,
@@ -144,7 +150,7 @@ def test_one_mode_alone_is_compiled_and_verified(
     bundle, gates = tmp_path / "live.pkb", _relaxed_speed(tmp_path)
     arguments = ("--data", dataset, "--gates", gates)
 
-    made = run("compile", *arguments, "--clips", "4", "--mode", "stream", "--out", bundle)
+    made = run("compile", *arguments, "--clips", "4", "--mode", "stream", *RULE, "--out", bundle)
     verified = run("verify", bundle, *arguments)
 
     assert made.code == verified.code == 0, made.err + verified.err
@@ -348,7 +354,7 @@ def test_a_second_compile_reuses_the_stages_and_keeps_the_bundle(
 ) -> None:
     bundle, _ = compiled
     gates = _relaxed_speed(tmp_path)
-    arguments = ("compile", "--data", dataset, "--clips", "4", "--gates", gates)
+    arguments = ("compile", "--data", dataset, "--clips", "4", "--gates", gates, *RULE)
 
     refused = run(*arguments, "--out", bundle)
     again = run(*arguments, "--out", tmp_path / "again.pkb")
@@ -371,7 +377,7 @@ def test_calibrate_writes_a_set_that_compile_takes(
     made = run("calibrate", dataset, "--clips", "3", "--out", chosen)
     outcome = run(
         "compile", "--data", dataset, "--calibration", chosen, "--out", tmp_path / "b.pkb",
-        "--gates", _relaxed_speed(tmp_path),
+        "--gates", _relaxed_speed(tmp_path), *RULE,
     )  # fmt: skip
 
     assert made.code == 0, made.err
@@ -438,7 +444,10 @@ def test_phantom_writes_what_calibrate_reads(run: Run, tmp_path: Path) -> None:
     ]
 
 
-def test_train_writes_a_checkpoint(run: Run, tmp_path: Path) -> None:
+def test_train_writes_a_checkpoint(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(material, "TUNING_SEEDS", TUNING_SEEDS[:2])
     outcome = run(
         "train", "--out", tmp_path, "--phantoms", "2", "--size", "96", "--epochs", "1",
         "--batch", "2",
@@ -459,12 +468,13 @@ def test_targets_and_doctor(run: Run, tmp_path: Path) -> None:
     assert "resnet18" in doctor.out
 
 
-def test_bench_peers_puts_eager_first(run: Run, tmp_path: Path) -> None:
+def test_bench_peers_puts_eager_first(narrow_network: Path, run: Run, tmp_path: Path) -> None:
     arguments = ("--size", "96", "--rounds", "3", "--no-torch-compile")  # it takes a minute alone
-    outcome = run("bench", "peers", *arguments, "--json", tmp_path / "peers.json")
+    figures = tmp_path / "peers.json"
+    outcome = run("bench", "peers", narrow_network, *arguments, "--json", figures)
 
     assert outcome.code == 0, outcome.err
-    rows = json.loads((tmp_path / "peers.json").read_text())["rows"]
+    rows = json.loads(figures.read_text())["rows"]
     assert rows[0]["ratio_to_eager"] == pytest.approx(1.0)
     assert {row["precision"] for row in rows} >= {"f32", "int8 + f32"}
     assert {"lowered, NNCF", "unlowered, NNCF"} <= {row["engine"] for row in rows}

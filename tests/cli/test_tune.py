@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
-from pkecho_edge import candidates, measuring
+from pkecho_edge import candidates
 from pkecho_edge.bundle.reader import read_bundle
+from pkecho_edge.cli.tune_table import candidates_table
 from pkecho_edge.tuning import scoring
+from pkecho_edge.tuning.search import Candidate, Scored
 
 TUNE = (
     "tune network.safetensors --phantoms --size 96 --clips 2 --verify-clips 4 --mode clip "
@@ -40,7 +45,7 @@ PLANNED = {
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, timed_briefly: None) -> Path:
     """The current folder, with a narrow network in it; few and short clips, brief timings."""
     import torch
 
@@ -60,8 +65,6 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(scoring, "SCORED_CLIPS", 4)
     monkeypatch.setattr(candidates, "ROUNDS", 1)
     monkeypatch.setattr(candidates, "take_turns", partial(candidates.take_turns, seconds=0.02))
-    brief = partial(measuring.measure_speed, warmup=1, min_rounds=3, min_seconds=0.0)
-    monkeypatch.setattr(measuring, "measure_speed", brief)
     return tmp_path
 
 
@@ -119,6 +122,28 @@ def test_a_search_ends_with_a_bundle_a_picture_and_a_reason(
     assert {name: said[name]["state"] for name in PLANNED} == now
     for name in ("answers, clip", "-30 % INT8/f32: score, clip", "the best: verify"):
         assert said[name]["expected_s"] > 0
+
+
+def test_the_table_is_whole_at_80_columns_and_says_below_it_what_speaks_against_whom() -> None:
+    fits = Scored(Candidate(), 42.13, 0.01, 0.02, 0.3, 0.4, fps=18.0)
+    over = replace(
+        fits, candidate=Candidate(0.88), breaks=("DSC drift 97.2 > 0.5 points", "EF drift lost")
+    )
+    failed = Scored(Candidate(0.99), failed="[1/3] of it is out of reach. Ask for less")
+    page = Console(width=80, file=io.StringIO(), record=True)
+
+    page.print(candidates_table([fits, over, failed], chosen=fits.candidate))
+
+    table, _, below = page.export_text().partition("└")
+    assert "…" not in table
+    assert all(len(line) <= 80 for line in table.splitlines())
+    assert [line.rstrip("│ ").split()[-1] for line in table.splitlines() if "INT8" in line] == [
+        "chosen", "outside", "failed",
+    ]  # fmt: skip
+    assert [line.strip() for line in below.splitlines()[1:]] == [
+        "-88 % INT8/f32: DSC drift 97.2 > 0.5 points; EF drift lost",
+        "-99 % INT8/f32: [1/3] of it is out of reach",
+    ]
 
 
 def test_a_dry_run_of_nothing_but_refused_networks_is_refused(place: Path, typed: Any) -> None:
