@@ -27,6 +27,7 @@ from pkecho_edge.recovering import (
     round_ratios,
 )
 from pkecho_edge.stages import SilentObserver
+from pkecho_edge.training import distillation
 from pkecho_edge.training.distillation import DistillationRecipe, agreement
 from pkecho_edge.training.lessons import Lessons, teach
 
@@ -34,6 +35,11 @@ SIZE = (96, 96)
 RANKED = ("rank channels", None, 0)
 REFITTED = ("refit", 29, 29)
 """A convolution each, with the projections of layers 1 to 4: no two stages are equally wide."""
+
+
+@pytest.fixture(autouse=True)
+def _settled_quickly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(distillation, "_SETTLING_BATCHES", 6)
 
 
 def network() -> PKEchoNet:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import copy
+import functools
 
 import torch
 import torch.nn.functional as F
@@ -145,19 +145,25 @@ def count_gmacs(network: PKEchoNet, size: tuple[int, int]) -> float:
     """GMACs of one clip: FlopCounterMode's total of the eval forward, divided by 2e9.
 
     Args:
+        network: whose configuration decides; its weights do not count.
         size: (H, W) in pixels. Every refinement is counted.
     """
+    return _count_gmacs(network.config, size)
+
+
+@functools.lru_cache(maxsize=256)  # a second each, and a pruning asks for the same one many times
+def _count_gmacs(config: NetworkConfig, size: tuple[int, int]) -> float:
     from torch.utils.flop_counter import FlopCounterMode
 
-    # meta tensors count without computing; a frozen copy keeps autograd out of the counter's way
-    counted = copy.deepcopy(network).to("meta").eval().requires_grad_(False)
-    clip = torch.zeros(1, network.config.frames, 1, *size, device="meta")
+    with torch.device("meta"):  # what has no content counts without computing
+        network = PKEchoNet(config).eval().requires_grad_(False)
+        clip = torch.zeros(1, config.frames, 1, *size)
     # the fused inference path of nn.MultiheadAttention hides its products from the counter
     fastpath = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            counted(clip)
+            network(clip)
     finally:
         torch.backends.mha.set_fastpath_enabled(fastpath)
     return float(counter.get_total_flops()) / 2e9
