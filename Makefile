@@ -12,9 +12,10 @@ help: ## list the targets
 demo: $(VENV)/.installed ## compile the packaged network to INT8, verify it, and show the table
 	$(BIN)/pkecho-edge demo --out demo-output
 
-# Two workers with one thread each: threads of several workers on the same cores only wait.
+# Two workers with one thread each: threads of several workers on the same cores only wait. Each begins
+# at its half of the tests, in their order, so that what a file sets up is mostly set up once.
 test: $(VENV)/.installed ## run the tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 lint: $(VENV)/.installed ## check style and formatting
 	$(BIN)/ruff check .
