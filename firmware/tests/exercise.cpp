@@ -6,7 +6,7 @@
 //     pkecho-exercise starve BUNDLE BACKENDS               every allocation fails once
 //     pkecho-exercise allocations BUNDLE BACKENDS FRAMES   prints how many a frame costs
 //     pkecho-exercise soak BUNDLE BACKENDS FRAMES          prints memory and latency on the way
-//     pkecho-exercise self-test BUNDLE BACKENDS            prints the golden self-test's report
+//     pkecho-exercise self-test BUNDLE BACKENDS [CACHE]    prints the golden self-test's report
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -89,13 +89,15 @@ struct Handles {
     }
 };
 
-pkecho_status open(const char *path, const char *backends, Handles &handles, pkecho_error &error) {
+pkecho_status open(const char *path, const char *backends, Handles &handles, pkecho_error &error,
+                   const char *cache = nullptr) {
     pkecho_bundle_options trust;
     pkecho_bundle_options_default(&trust);
     trust.allow_unsigned = 1;
     pkecho_engine_options choice;
     pkecho_engine_options_default(&choice);
     choice.backend_dir = backends;
+    choice.cache_dir = cache;
     pkecho_status status = pkecho_bundle_open(path, &trust, &handles.bundle, &error);
     if (status == PKECHO_OK) {
         status = pkecho_engine_open(handles.bundle, &choice, &handles.engine, &error);
@@ -106,10 +108,10 @@ pkecho_status open(const char *path, const char *backends, Handles &handles, pke
     return status;
 }
 
-Handles opened(const char *path, const char *backends) {
+Handles opened(const char *path, const char *backends, const char *cache = nullptr) {
     Handles handles;
     pkecho_error error = PKECHO_ERROR_INIT;
-    if (open(path, backends, handles, error) != PKECHO_OK) fail(error.message);
+    if (open(path, backends, handles, error, cache) != PKECHO_OK) fail(error.message);
     return handles;
 }
 
@@ -390,8 +392,8 @@ void soak(const char *path, const char *backends, unsigned frames) {
     handles.close();
 }
 
-void self_test(const char *path, const char *backends) {
-    Handles handles = opened(path, backends);
+void self_test(const char *path, const char *backends, const char *cache) {
+    Handles handles = opened(path, backends, cache);
     pkecho_self_test_report report{};
     report.struct_size = sizeof report;
     pkecho_error error = PKECHO_ERROR_INIT;
@@ -422,8 +424,8 @@ int main(int argc, char **argv) {
         exercise_starving(argv[2], argv[3]);
     } else if (what == "allocations" && argc == 5) {
         count_allocations(argv[2], argv[3], number_of(argv[4]));
-    } else if (what == "self-test" && argc == 4) {
-        self_test(argv[2], argv[3]);
+    } else if (what == "self-test" && (argc == 4 || argc == 5)) {
+        self_test(argv[2], argv[3], argc == 5 ? argv[4] : nullptr);
     } else if (what == "soak" && argc == 5) {
         soak(argv[2], argv[3], number_of(argv[4]));
     } else {

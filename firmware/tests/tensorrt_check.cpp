@@ -19,8 +19,8 @@
 #include <thread>
 #include <vector>
 
+#include "../backends/common/files.h"
 #include "../backends/tensorrt/compat.h"
-#include "../backends/tensorrt/files.h"
 #include "../backends/tensorrt/onnx.h"
 #include "../backends/tensorrt/values.h"
 #include "pkecho_backend.h"
@@ -168,7 +168,7 @@ const pkecho_backend &backend() { return *pkecho_backend_entry(); }
 pkecho_status load(Case &self) {
     if (self.files.count("recipe.json") == 0) self.files["recipe.json"] = recipe(self);
     std::vector<std::string> hashes;
-    for (const auto &[name, data] : self.files) hashes.push_back(pkecho::tensorrt::sha256(data));
+    for (const auto &[name, data] : self.files) hashes.push_back(pkecho::sha256(data));
     std::vector<pkecho_backend_file> files;
     for (const auto &[name, data] : self.files) {
         files.push_back({name.c_str(), reinterpret_cast<const uint8_t *>(data.data()), data.size(),
@@ -326,7 +326,7 @@ void build(const std::string &folder) {
         bytes(5, number(1, 4) + number(2, 1) + bytes(8, "w") + bytes(9, "SIXTEEN WEIGHTS."));
     HOLDS(given == model(whole));
     const std::string plan = read(plan_path(self));
-    HOLDS(text_at(record(self), "sha256") == pkecho::tensorrt::sha256(plan));
+    HOLDS(text_at(record(self), "sha256") == pkecho::sha256(plan));
     HOLDS(text_at(record(self), "schema") == "pkecho-edge/plan/1");
     HOLDS(contains(backend().runtime(), "TensorRT "));
     HOLDS(backend().abi == PKECHO_BACKEND_ABI && std::string(backend().name) == "tensorrt");
@@ -476,7 +476,7 @@ void interface_differs(const std::string &folder) {
     write(plan_path(self), plan);
     std::string text = read(record_path(self));
     const std::string hash = text_at(record(self), "sha256");
-    text.replace(text.find("\"sha256\": \"") + 11, 64, pkecho::tensorrt::sha256(plan));
+    text.replace(text.find("\"sha256\": \"") + 11, 64, pkecho::sha256(plan));
     write(record_path(self), text);
     loads_and_runs(self);
     HOLDS(stand_in().builds == builds + 1 && warns(self, "input logits"));
@@ -707,8 +707,7 @@ void timings(const std::string &folder) {
     Case self = a_case(folder);
     loads_and_runs(self);
     HOLDS(stand_in().given_timings.empty());
-    const std::vector<std::string> names =
-        pkecho::tensorrt::names_in(home(self), "timing-", ".cache");
+    const std::vector<std::string> names = pkecho::names_in(home(self), "timing-", ".cache");
     HOLDS(names.size() == 1);
     ::unlink(record_path(self).c_str());
     loads_and_runs(self);

@@ -23,6 +23,7 @@ from pkecho_edge.device import pkecho_device as kit
 
 FIRMWARE = Path(__file__).parents[2] / "firmware"
 BACKEND, STAND_IN = FIRMWARE / "backends/tensorrt", FIRMWARE / "tests/tensorrt_stand_in"
+COMMON = FIRMWARE / "backends/common"
 SHARED = [FIRMWARE / "src" / name for name in ("json.cpp", "safe_file.cpp", "text.cpp")]
 HEADERS = [Path(p) for p in os.environ.get("PKECHO_TENSORRT_HEADERS", "").split(":") if p]
 CUDA = Path(os.environ.get("PKECHO_CUDA_HEADERS", "/usr/local/cuda/include"))
@@ -80,15 +81,15 @@ def program(headers: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "stubs.h").write_bytes(stubs.stdout)
     common = [_compiler(), "-std=c++17", "-O1", "-g", "-fvisibility=hidden"]
     common += ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
-    common += [f"-I{FIRMWARE / 'include'}", f"-I{FIRMWARE / 'src'}", f"-I{folder}"]
+    common += [f"-I{FIRMWARE / 'include'}", f"-I{FIRMWARE / 'src'}", f"-I{COMMON}", f"-I{folder}"]
     common += ["-isystem", str(headers), "-isystem", str(CUDA)]
     strict = ["-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wshadow", "-Werror"]
     objects = []
     own = [FIRMWARE / "tests/tensorrt_check.cpp", STAND_IN / "stand_in.cpp"]
-    for source in [*sorted(BACKEND.glob("*.cpp")), *SHARED, *own]:
+    for source in [*sorted(BACKEND.glob("*.cpp")), *sorted(COMMON.glob("*.cpp")), *SHARED, *own]:
         objects.append(folder / f"{source.stem}.o")
         # the stubs are NVIDIA's signatures
-        warnings = strict if source.parent == BACKEND else ["-w"]
+        warnings = strict if source.parent in (BACKEND, COMMON) else ["-w"]
         _run([*common, *warnings, "-c", source, "-o", objects[-1]])
     _run([*common, *objects, "-lsodium", "-pthread", "-o", folder / "tensorrt_check"])
     return folder / "tensorrt_check"

@@ -1,8 +1,6 @@
 // Back-end for target "cpu": OpenVINO IR on x86-64 and Arm processors, over OpenVINO's C interface.
 // Settings are those of pkecho_edge/targets/openvino_cpu.py, so that both give the same bits.
 #include <openvino/c/openvino.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include <array>
 #include <cstdio>
@@ -11,15 +9,18 @@
 #include <memory>
 #include <new>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
+#include "blob_cache.h"
 #include "failure.h"
 #include "pkecho_backend.h"
 
 namespace {
 
 using pkecho::Failure;
+using pkecho::openvino::BlobCache;
 
 constexpr int64_t fused_window = 10;  // T that OpenVINO fuses the attention of as it should
 
@@ -67,12 +68,22 @@ std::array<int, 3> release(const char *version) noexcept {
     return numbers;
 }
 
-const std::string &own_version() {
-    static const std::string version = [] {
+// The release and the commit that it was built from; "?" where it does not say.
+const std::string &build() {
+    static const std::string number = [] {
         ov_version_t found{};
         if (ov_get_openvino_version(&found) != OK) return std::string("?");
-        const std::array<int, 3> numbers = release(found.buildNumber);
+        std::string text = found.buildNumber;
         ov_version_free(&found);
+        return text;
+    }();
+    return number;
+}
+
+const std::string &own_version() {
+    static const std::string version = [] {
+        if (build() == "?") return build();
+        const std::array<int, 3> numbers = release(build().c_str());
         return std::to_string(numbers[0]) + "." + std::to_string(numbers[1]) + "." +
                std::to_string(numbers[2]);
     }();
@@ -124,12 +135,18 @@ Settings settings_of(const pkecho_backend_engine &engine) {
     return settings;
 }
 
-// Whether what was compiled may be kept there. OpenVINO would make folders, and ends the process
-// where it may not look into one, so it only gets what it can use.
-bool can_keep_in(const char *folder) noexcept {
-    struct stat found {};
-    return stat(folder, &found) == 0 && S_ISDIR(found.st_mode) &&
-           access(folder, R_OK | W_OK | X_OK) == 0;
+// What decides, beside the engine itself, whether what was compiled for it is right here.
+std::string facts_of(const ov_core_t *core, const Settings &settings) {
+    std::string text = build() + "\n";
+    // the last is how many threads there are for those who ask for no number
+    for (const char *key : {"FULL_DEVICE_NAME", "OPTIMIZATION_CAPABILITIES", "RANGE_FOR_STREAMS"}) {
+        char *value = nullptr;
+        const bool is_known = ov_core_get_property(core, "CPU", key, &value) == OK;
+        text += std::string(key) + " " + (is_known ? value : "?") + "\n";
+        if (is_known) ov_free(value);
+    }
+    for (const auto &[key, value] : settings) text += key + "=" + value + "\n";
+    return text;
 }
 
 Tensor tensor_at(ov_element_type_e type, const std::vector<int64_t> &extents, const void *data) {
@@ -202,6 +219,44 @@ struct Session {
         ov_core_t *core_handle = nullptr;
         check(ov_core_create(&core_handle), PKECHO_BACKEND_FAILED, "cannot start");
         core.reset(core_handle);
+        const Settings settings = settings_of(engine);
+        set(settings);  // an import goes by them, too
+        BlobCache cache(engine, facts_of(core.get(), settings));
+        const bool is_imported = import_from(cache);
+        if (!is_imported) compile(engine);
+        check_ports(compiled.get(), ov_compiled_model_inputs_size, ov_compiled_model_input_by_index,
+                    engine.inputs, engine.input_count);
+        check_ports(compiled.get(), ov_compiled_model_outputs_size,
+                    ov_compiled_model_output_by_index, engine.outputs, engine.output_count);
+        if (is_imported) return;
+        cache.keep([&](const char *path) {
+            check(ov_compiled_model_export_model(compiled.get(), path), PKECHO_BACKEND_FAILED,
+                  "cannot export the engine");
+        });
+    }
+
+    void set(const Settings &settings) {
+        std::vector<ov_property_t> properties;
+        for (const auto &[key, value] : settings) {
+            properties.push_back({key.c_str(), value.c_str()});
+        }
+        check(ov_core_set_properties(core.get(), "CPU", properties.size(), properties.data()),
+              PKECHO_BACKEND_FAILED, "refused a setting");
+    }
+
+    // Whether there was something in the cache to start from.
+    bool import_from(BlobCache &cache) {
+        const std::string_view blob = cache.find(imported);
+        if (blob.empty()) return false;
+        ov_compiled_model_t *handle = nullptr;
+        const ov_status_e status =
+            ov_core_import_model(core.get(), blob.data(), blob.size(), "CPU", &handle);
+        if (status != OK) cache.stale("OpenVINO refuses it (" + said(status) + ")");
+        compiled.reset(status == OK ? handle : nullptr);
+        return status == OK;
+    }
+
+    void compile(const pkecho_backend_engine &engine) {
         const pkecho_backend_file &topology = engine.files[0], &weights = engine.files[1];
         weights_tensor = tensor_at(U8, {static_cast<int64_t>(weights.size)}, weights.data);
         ov_model_t *model_handle = nullptr;
@@ -210,44 +265,6 @@ struct Session {
                   weights_tensor.get(), &model_handle),
               PKECHO_BACKEND_FAILED, "cannot read the engine");
         const Model model(model_handle);
-        compile_cached(model, engine);
-        check_ports(compiled.get(), ov_compiled_model_inputs_size, ov_compiled_model_input_by_index,
-                    engine.inputs, engine.input_count);
-        check_ports(compiled.get(), ov_compiled_model_outputs_size,
-                    ov_compiled_model_output_by_index, engine.outputs, engine.output_count);
-    }
-
-    // A cache is only there to start sooner: one that cannot be used is said, and done without.
-    void compile_cached(const Model &model, const pkecho_backend_engine &engine) {
-        Settings settings = settings_of(engine);
-        if (engine.cache_dir[0] == '\0') return compile(model, settings);
-        const auto warn = [&](const std::string &why) {
-            const std::string line = std::string("cache_dir ") + engine.cache_dir +
-                                     " is not used: " + why +
-                                     ". Give a folder of the service's own user";
-            engine.log(engine.log_user, PKECHO_LOG_WARNING, line.c_str());
-        };
-        if (!can_keep_in(engine.cache_dir)) {
-            warn("it is no folder that can be written to");
-            return compile(model, settings);
-        }
-        settings.emplace_back("CACHE_DIR", engine.cache_dir);
-        try {
-            compile(model, settings);
-        } catch (const Failure &failure) {
-            warn(failure.what());
-            settings.back().second.clear();
-            compile(model, settings);
-        }
-    }
-
-    void compile(const Model &model, const Settings &settings) {
-        std::vector<ov_property_t> properties;
-        for (const auto &[key, value] : settings) {
-            properties.push_back({key.c_str(), value.c_str()});
-        }
-        check(ov_core_set_properties(core.get(), "CPU", properties.size(), properties.data()),
-              PKECHO_BACKEND_FAILED, "refused a setting");
         ov_compiled_model_t *handle = nullptr;
         check(ov_core_compile_model(core.get(), model.get(), "CPU", 0, &handle),
               PKECHO_BACKEND_FAILED, "cannot compile the engine");
@@ -255,7 +272,8 @@ struct Session {
     }
 
     Core core;
-    Tensor weights_tensor;  // constants of the compiled model may lie in it
+    Tensor weights_tensor;   // constants of the compiled model may lie in it,
+    pkecho::Bytes imported;  // or here
     Compiled compiled;
 };
 
@@ -308,6 +326,10 @@ const char *runtime() {
 
 pkecho_status load(const pkecho_backend_engine *engine, void **session, int *built, char *message,
                    size_t message_size) {
+    // Also where it was imported, unlike a plan of TensorRT: its name and its hash say that this
+    // OpenVINO made it on such a processor of the bytes that were verified, and it holds the graph
+    // alone: kernels are chosen anew at every start. A test would cost half of what the cache
+    // saves.
     *built = 0;
     return guarded(message, message_size, [&] { *session = new Session(*engine); });
 }

@@ -1,4 +1,5 @@
-// Files of the cache: read once, whole, and never through a link; written whole or not at all.
+// Files of a back-end's cache: read once, whole, and never through a link; written whole or not at
+// all. Every back-end compiles this in: a plug-in imports nothing of libpkecho, nor of another.
 #pragma once
 
 #include <cstddef>
@@ -10,7 +11,7 @@
 
 #include "safe_file.h"
 
-namespace pkecho::tensorrt {
+namespace pkecho {
 
 using Bytes = std::vector<uint8_t>;
 
@@ -27,7 +28,8 @@ inline std::string_view as_text(const Bytes &data) {
     return {reinterpret_cast<const char *>(data.data()), data.size()};
 }
 
-// On the disk before it has its name. Returns why it cannot be written, "" where it was.
+// On the disk before it has its name. Returns why it cannot be written, "" where it was. One caller
+// at a time: see FolderLock.
 std::string write_whole(const std::string &path, const void *data, size_t size);
 
 // With its parents. Returns why there can be none, "" where it is there.
@@ -54,4 +56,4 @@ private:
     std::string trouble_;
 };
 
-}  // namespace pkecho::tensorrt
+}  // namespace pkecho

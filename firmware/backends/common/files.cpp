@@ -16,7 +16,7 @@
 #include "failure.h"
 #include "sha256.h"
 
-namespace pkecho::tensorrt {
+namespace pkecho {
 
 namespace {
 
@@ -129,4 +129,4 @@ FolderLock::FolderLock(const std::string &folder)
 
 bool FolderLock::try_take() { return ::flock(file_.get(), LOCK_EX | LOCK_NB) == 0; }
 
-}  // namespace pkecho::tensorrt
+}  // namespace pkecho
