@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import io
 import os
 import signal
@@ -60,7 +59,7 @@ def _load_help_alone() -> None:
         setattr(stand_in, unused[name], None)  # only ever imported
         sys.modules[name] = stand_in
     try:
-        importlib.import_module("typer.rich_utils")
+        import typer.rich_utils  # noqa: F401 # so that it is there when typer asks for it
     finally:
         for name in spared:
             del sys.modules[name]

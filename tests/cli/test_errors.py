@@ -147,8 +147,17 @@ def test_help_loads_nothing_that_it_does_not_show() -> None:
 
     loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
     assert "typer.rich_utils" in loaded
-    assert {"markdown_it", "numpy"}.isdisjoint(loaded)
+    assert {"markdown_it", "pygments", "numpy"}.isdisjoint(loaded)
     assert "compile" in done.stdout
+
+
+def test_what_a_help_page_does_without_is_there_for_others(typed: Type) -> None:
+    assert typed("--help").code == 0
+
+    from rich.markdown import Markdown
+    from rich.traceback import Traceback
+
+    assert None not in (Markdown, Traceback)
 
 
 def test_the_list_of_verbs_says_what_each_verb_says_of_itself() -> None:
