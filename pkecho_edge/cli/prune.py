@@ -130,9 +130,10 @@ def prune(
     quiet: QuietOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Remove channels, and let the network recover by learning from its unpruned baseline.
+    """Remove channels, refit what stays to what it said before, and learn where that is too little.
 
-    An interrupted recovery goes on where it was when the same command is given again.
+    The unpruned baseline is the teacher. By default nothing is learned up to a ratio of 0.85. An
+    interrupted recovery goes on where it was when the same command is given again.
     """
     from pkecho_edge import targets
     from pkecho_edge.files import write_atomically

@@ -53,7 +53,8 @@ VERBS = {
     "prune": Verb(
         "prune",
         "prune_command",
-        "Remove channels, and let the network recover by learning from its unpruned baseline.",
+        "Remove channels, refit what stays to what it said before, and learn where that is too "
+        "little.",
     ),
     "tune": Verb(
         "tune",
