@@ -233,10 +233,11 @@ class Bars:
             progress.TimeRemainingColumn(compact=True),
             console=console,
             transient=True,
-            disable=quiet,
+            disable=quiet or not console.is_interactive,
         )
         self._task: TaskID | None = None
         self._stage = ""
+        self._has_told = False
 
     @property
     def quiet(self) -> bool:
@@ -266,6 +267,7 @@ class Bars:
         self._progress.remove_task(self._task)
         self._task = None
         if not self._quiet:
+            self._has_told = True
             console.print(
                 f"[green]✓[/] {self._stage:<24} {plain(note)} [dim]({seconds:.1f} s)[/]",
                 soft_wrap=True,
@@ -282,3 +284,5 @@ class Bars:
         trace: TracebackType | None,
     ) -> None:
         self._progress.stop()
+        if self._has_told and not console.is_interactive:
+            console.print()  # what follows stands apart from the stages

@@ -151,6 +151,13 @@ def test_help_loads_nothing_that_it_does_not_show() -> None:
     assert "compile" in done.stdout
 
 
+def test_an_error_before_the_first_stage_prints_nothing_else(world: Path, typed: Type) -> None:
+    for line in ("prune missing.safetensors", "run heart.pkb missing.avi", "calibrate missing"):
+        outcome = typed(line)
+        assert outcome.code != 0
+        assert outcome.out == ""
+
+
 def test_what_a_help_page_does_without_is_there_for_others(typed: Type) -> None:
     assert typed("--help").code == 0
 
