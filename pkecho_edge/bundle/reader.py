@@ -73,6 +73,9 @@ def read_bundle(path: Path | str) -> Bundle:
     folder = Path(path).absolute()
     if not folder.is_dir():
         raise UsageError("is not a bundle folder", path=path, remedy="Check the path")
+    if not os.path.lexists(folder / MANIFEST):
+        remedy = f"{_REMEDY}; a folder of recordings is named with --data"
+        raise IntegrityError("is missing", path=folder / MANIFEST, remedy=remedy)
     data = read_regular_file(folder / MANIFEST, MAX_BYTES)
     manifest = Manifest.from_json(data, path=folder / MANIFEST)
     return Bundle(folder, manifest, hashlib.sha256(data).hexdigest())

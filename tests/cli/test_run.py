@@ -342,7 +342,9 @@ def test_a_text_as_recording(world: Path, refuses: Refuses) -> None:
 
 
 def test_no_bundle(scan: Path, refuses: Refuses) -> None:
-    refuses("run data heart.avi", 6, "manifest.json", case="run with a dataset as bundle")
+    refuses(
+        "run data heart.avi", 6, "manifest.json", "with --data", case="run with a dataset as bundle"
+    )
 
 
 def test_a_bundle_for_a_device(
