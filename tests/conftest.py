@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import os
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 
@@ -22,6 +24,23 @@ _workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
 if _workers > 1:
     _cores = os.cpu_count() or 1
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, _cores // _workers)))
+
+
+@pytest.fixture(scope="session")
+def time_briefly() -> Callable[[pytest.MonkeyPatch], None]:
+    """Makes whatever measures engines do so in three rounds, until the patch is undone."""
+    from pkecho_edge import measuring  # torch comes with it, after the threads are set
+
+    brief = partial(measuring.measure_speed, warmup=1, min_rounds=3, min_seconds=0.0)
+    return lambda patch: patch.setattr(measuring, "measure_speed", brief)
+
+
+@pytest.fixture
+def timed_briefly(
+    monkeypatch: pytest.MonkeyPatch, time_briefly: Callable[[pytest.MonkeyPatch], None]
+) -> None:
+    """Engines are timed, but in three rounds."""
+    time_briefly(monkeypatch)
 
 
 @pytest.fixture(scope="session")

@@ -22,12 +22,10 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 import pytest
 
-from pkecho_edge import measuring
 from pkecho_edge.cli import main as command_line
 
 COMPILE = "compile network.safetensors --data data --size 96 --clips 2 --gates gates.toml"
@@ -70,7 +68,11 @@ def narrow_network(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def good_world(narrow_network: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def good_world(
+    narrow_network: Path,
+    time_briefly: Callable[[pytest.MonkeyPatch], None],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
     """The world that all others are copies of, with its cache of finished stages in `cache`."""
     root = tmp_path_factory.mktemp("good")
     _write_dataset(root / "data")
@@ -81,6 +83,7 @@ def good_world(narrow_network: Path, tmp_path_factory: pytest.TempPathFactory) -
     )
     with pytest.MonkeyPatch.context() as patch:
         _prepare(patch, root)
+        time_briefly(patch)
         for line in (
             f"{COMPILE} --out heart.pkb --quiet",
             "calibrate data --size 96 --clips 2 --out set.json --quiet",
@@ -118,27 +121,17 @@ def _write_checkpoint(path: Path) -> None:
 
 
 def _prepare(patch: pytest.MonkeyPatch, root: Path) -> None:
-    """Work in `root`, keep caches and temporary files there, and time engines only briefly."""
+    """Work in `root`, and keep caches and temporary files there."""
     (root / "temporary").mkdir(exist_ok=True)
     patch.chdir(root)
     patch.setenv("PKECHO_EDGE_CACHE", str(root / "cache"))
     patch.setattr(tempfile, "tempdir", str(root / "temporary"))
-    _time_briefly(patch)
-
-
-def _time_briefly(patch: pytest.MonkeyPatch) -> None:
-    brief = partial(measuring.measure_speed, warmup=1, min_rounds=3, min_seconds=0.0)
-    patch.setattr(measuring, "measure_speed", brief)
 
 
 @pytest.fixture
-def timed_briefly(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Engines are timed, but in three rounds."""
-    _time_briefly(monkeypatch)
-
-
-@pytest.fixture
-def world(good_world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def world(
+    good_world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, timed_briefly: None
+) -> Path:
     """This test's own copy, and the current folder."""
     root = tmp_path / "world"
     shutil.copytree(good_world, root, symlinks=True)

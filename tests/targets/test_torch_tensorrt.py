@@ -6,7 +6,6 @@ import importlib.util
 import json
 import sys
 import types
-from functools import partial
 from importlib import metadata
 from pathlib import Path
 
@@ -15,7 +14,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from pkecho_edge import measuring, pipeline, targets
+from pkecho_edge import pipeline, targets
 from pkecho_edge.data import sources
 from pkecho_edge.data.standard import CALIBRATION_SEEDS
 from pkecho_edge.errors import EnvironmentMismatch, MissingDependency, PkechoEdgeError, UsageError
@@ -211,11 +210,12 @@ class OnTheCpu(TorchTensorRt):
 
 
 def test_the_whole_street(
-    stand_in: types.ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    stand_in: types.ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    timed_briefly: None,
 ) -> None:
     monkeypatch.setitem(targets.REGISTRY, "torch-tensorrt", f"{__name__}:OnTheCpu")
-    brief = partial(measuring.measure_speed, warmup=1, min_rounds=3, min_seconds=0.0)
-    monkeypatch.setattr(measuring, "measure_speed", brief)
 
     order = pipeline.CompileOrder(
         default_checkpoint_path(),
